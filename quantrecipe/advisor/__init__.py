@@ -1,0 +1,1 @@
+"""qadvise: which recipe fits this model into this memory, and why."""

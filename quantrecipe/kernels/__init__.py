@@ -1,0 +1,1 @@
+"""Compiled inner loops; CUDA sources come with their own issue."""

@@ -1,0 +1,167 @@
+"""Which module gets which scheme: a recipe laid over a model, with nothing skipped in silence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from quantrecipe.errors import RecipeError, did_you_mean
+from quantrecipe.modeling.skeleton import LinearInfo
+from quantrecipe.recipe import Group, Recipe
+from quantrecipe.schemes import QuantizationArgs, scale_bits, scale_count
+
+HEAD_ALIAS = "lm_head"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedModule:
+    """A matrix of the model and what the recipe does with it; group None = it stays as it is."""
+
+    info: LinearInfo
+    group_name: str | None
+    group: Group | None
+    ignored_by: str | None
+
+    @property
+    def name(self) -> str:
+        """Full name of the module."""
+        return self.info.name
+
+    @property
+    def packed_bytes(self) -> int | None:
+        """Bytes of codes, scales and zero points; None where it stays as it is."""
+        if self.group is None:
+            return None
+        return packed_bytes(self.group.weights, self.info.rows, self.info.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Every Linear, Conv1D and Embedding of the model, in its order."""
+
+    modules: tuple[PlannedModule, ...]
+
+    @property
+    def quantized(self) -> tuple[PlannedModule, ...]:
+        """The modules that change."""
+        return tuple(module for module in self.modules if module.group is not None)
+
+    def by_name(self) -> dict[str, PlannedModule]:
+        """The quantized modules by full name."""
+        return {module.name: module for module in self.quantized}
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether some method looks at activations."""
+        return any(module.group is not None and module.group.method.name != "rtn" for module in self.modules)
+
+
+def packed_bytes(args: QuantizationArgs, rows: int, columns: int) -> int:
+    """Bytes of one quantized matrix of [rows, columns], codes packed without gaps within a row."""
+    codes = rows * -(-columns * args.num_bits // 32) * 4
+    return codes + int(scale_bits(args) * scale_count(args, rows, columns) / 8)
+
+
+def make_plan(recipe: Recipe, linears: Iterable[LinearInfo]) -> Plan:
+    """Lay the recipe over the model's matrices.
+
+    Raises RecipeError where a target or an ignore entry matches nothing, a linear layer is neither
+    targeted nor ignored, or a group size does not divide a layer's inputs.
+    """
+    infos = list(linears)
+    modules = tuple(_assign(recipe, info) for info in infos)
+    _check_targets(recipe, infos)
+    for module in modules:
+        _check_module(module)
+    plan = Plan(modules)
+    if not plan.quantized:
+        raise RecipeError("the recipe quantizes nothing", remedy="name some layers in targets")
+    return plan
+
+
+def matches(pattern: str, info: LinearInfo) -> bool:
+    """Whether a target or ignore entry means this module.
+
+    A class name means every module of the class, where GPT-2's Conv1D counts as Linear; ``lm_head``
+    means the output head whatever the architecture calls it; ``re:`` must match from the start.
+    """
+    if pattern.startswith("re:"):
+        return re.match(_compiled(pattern), info.name) is not None
+    if pattern == HEAD_ALIAS and info.is_head:
+        return True
+    if pattern in ("Linear", "Conv1D", "Embedding"):
+        return info.kind == pattern or (pattern == "Linear" and info.kind == "Conv1D")
+    return info.name == pattern
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern.removeprefix("re:"))
+    except re.error as error:
+        raise RecipeError("not a regular expression", value=pattern, limit=str(error)) from error
+
+
+def _assign(recipe: Recipe, info: LinearInfo) -> PlannedModule:
+    quantization = recipe.quantization
+    ignored = next((entry for entry in quantization.ignore if matches(entry, info)), None)
+    if ignored is not None:
+        return PlannedModule(info, None, None, ignored)
+    chosen: str | None = None
+    for name, group in quantization.config_groups.items():
+        if any(matches(target, info) for target in group.targets):
+            chosen = name
+    if chosen is None:
+        return PlannedModule(info, None, None, None)
+    return PlannedModule(info, chosen, quantization.config_groups[chosen], None)
+
+
+def _check_targets(recipe: Recipe, infos: list[LinearInfo]) -> None:
+    names = [info.name for info in infos]
+    for group_name, group in recipe.quantization.config_groups.items():
+        for target in group.targets:
+            if not any(matches(target, info) for info in infos):
+                raise RecipeError(
+                    f"a target of config_groups.{group_name} matches no module of the model",
+                    value=target,
+                    remedy=did_you_mean(target, names),
+                )
+    for entry in recipe.quantization.ignore:
+        if entry != HEAD_ALIAS and not any(matches(entry, info) for info in infos):
+            raise RecipeError("an ignore entry matches no module", value=entry, remedy=did_you_mean(entry, names))
+
+
+def _check_module(module: PlannedModule) -> None:
+    info = module.info
+    if module.group is None:
+        if info.kind != "Embedding" and module.ignored_by is None:
+            raise RecipeError(
+                "a linear layer is neither targeted nor ignored",
+                value=info.name,
+                remedy="add it to a group's targets or to ignore",
+            )
+        return
+    _check_group_size(module.group.weights, info)
+    if info.is_tied:
+        raise RecipeError(
+            "a tied matrix cannot be quantized alone", value=info.name, remedy="add it to ignore, or untie it"
+        )
+    if info.block is None and info.kind != "Embedding" and module.group.method.name != "rtn":
+        raise RecipeError(
+            f"{info.name} lies outside the decoder blocks, where {module.group.method.name} has no inputs to look at",
+            remedy=f"add {info.name!r} to ignore, or give it a group of its own with method rtn",
+        )
+
+
+def _check_group_size(args: QuantizationArgs, info: LinearInfo) -> None:
+    size = args.group_size
+    if args.strategy != "group" or size is None or info.columns % size == 0:
+        return
+    divisors = [d for d in range(16, min(info.columns, 1024) + 1) if info.columns % d == 0]
+    near = sorted(divisors, key=lambda d: abs(d - size))[:3]
+    raise RecipeError(
+        f"group_size does not divide the {info.columns} inputs of {info.name}",
+        value=size,
+        limit=f"nearest that do: {', '.join(map(str, sorted(near))) or 'none'}",
+        remedy="change group_size, or use strategy channel",
+    )

@@ -1,0 +1,219 @@
+"""A model of transformers on the meta device, whose weights come and go one decoder block at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from quantrecipe.errors import ModelError
+from quantrecipe.modeling.folder import ModelFolder
+from quantrecipe.modeling.names import stored_names, tied_names
+
+Kind = Literal["Linear", "Conv1D", "Embedding"]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One decoder block: its full name (``model.layers.3``) and module."""
+
+    name: str
+    module: nn.Module
+
+
+@dataclass(frozen=True, slots=True)
+class LinearInfo:
+    """A matrix that could be quantized. rows: outputs N. columns: inputs K. Conv1D stores [K, N]."""
+
+    name: str
+    kind: Kind
+    rows: int
+    columns: int
+    block: int | None
+    is_head: bool
+    is_tied: bool
+
+
+class Skeleton:
+    """The architecture without its weights.
+
+    ``materialize`` fills a module from the folder, ``release`` empties it again.
+    """
+
+    def __init__(self, folder: ModelFolder, trust_remote_code: bool = False) -> None:
+        self.folder = folder
+        self.model = _on_meta(folder, trust_remote_code)
+        self.blocks = _find_blocks(self.model)
+        self._tied = tied_names(self.model)
+        self._stored = stored_names(self.model, folder.names)
+        self._check_complete()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the decoder's matrices as stored."""
+        first = next(info.name for info in self.linears() if info.block is not None)
+        return self.folder.info(self.stored_name(f"{first}.weight")).dtype
+
+    @property
+    def head(self) -> str | None:
+        """Name of the output head."""
+        head = self.model.get_output_embeddings()
+        return next((name for name, module in self.model.named_modules() if module is head), None)
+
+    def linears(self) -> list[LinearInfo]:
+        """Every Linear, Conv1D and Embedding of the model, in its own order."""
+        return [
+            self._info(name, module, kind)
+            for name, module in self.model.named_modules()
+            if (kind := _kind(module)) is not None
+        ]
+
+    def _info(self, name: str, module: nn.Module, kind: Kind) -> LinearInfo:
+        rows, columns = next(module.parameters()).shape
+        if kind == "Conv1D":
+            rows, columns = columns, rows
+        tied = f"{name}.weight" in self._tied
+        return LinearInfo(name, kind, rows, columns, self.block_index(name), name == self.head, tied)
+
+    def block_index(self, name: str) -> int | None:
+        """The decoder block that a module lies in."""
+        for index, block in enumerate(self.blocks):
+            if name.startswith(f"{block.name}."):
+                return index
+        return None
+
+    def stored_name(self, parameter: str) -> str:
+        """The name in the files of a parameter of the model."""
+        if parameter not in self._stored:
+            raise ModelError("tensor missing from the checkpoint", value=parameter, limit=str(self.folder.path))
+        return self._stored[parameter]
+
+    def parameters_of(self, prefix: str) -> Iterator[tuple[str, nn.Module, str]]:
+        """(full name, owner, attribute) of every parameter and stored buffer under a module."""
+        root = self.model.get_submodule(prefix)
+        for path, module in root.named_modules(remove_duplicate=False):
+            owner = ".".join(part for part in (prefix, path) if part)
+            for attribute in module._parameters:
+                if module._parameters[attribute] is not None:
+                    yield (f"{owner}.{attribute}" if owner else attribute), module, attribute
+
+    def materialize(self, prefix: str, dtype: torch.dtype | None = None, device: str = "cpu") -> None:
+        """Load every weight under the module ``prefix`` ('' = the model), in ``dtype`` or as stored."""
+        for name, module, attribute in self.parameters_of(prefix):
+            tensor = self.folder.tensor(self.stored_name(name))
+            expected = module._parameters[attribute]
+            if expected is not None and tensor.shape != expected.shape:
+                raise ModelError(
+                    f"tensor {name} has the wrong shape",
+                    value=list(tensor.shape),
+                    limit=f"{list(expected.shape)}",
+                )
+            module._parameters[attribute] = nn.Parameter(tensor.to(device, dtype), requires_grad=False)
+
+    def materialize_outside(self, dtype: torch.dtype | None = None, device: str = "cpu") -> None:
+        """Load everything that lies in no block: embeddings, final norm, head."""
+        for prefix in self._outside():
+            self.materialize(prefix, dtype, device)
+
+    def _outside(self) -> list[str]:
+        """The largest modules that contain no block."""
+        inside = {id(block.module) for block in self.blocks}
+        found: list[str] = []
+
+        def visit(module: nn.Module, name: str) -> None:
+            if id(module) in inside:
+                return
+            if not any(id(child) in inside for child in module.modules()):
+                found.append(name)
+                return
+            for child_name, child in module.named_children():
+                visit(child, f"{name}.{child_name}" if name else child_name)
+
+        visit(self.model, "")
+        return found
+
+    def release(self, prefix: str) -> None:
+        """Give the weights under a module back; it is on the meta device again."""
+        for _, module, attribute in self.parameters_of(prefix):
+            parameter = module._parameters[attribute]
+            if parameter is not None:
+                module._parameters[attribute] = nn.Parameter(parameter.to("meta"), requires_grad=False)
+
+    def _check_complete(self) -> None:
+        for name, module, attribute in self.parameters_of(""):
+            parameter = module._parameters[attribute]
+            if parameter is not None and parameter.dim() == 3:
+                raise ModelError(
+                    "mixture-of-experts models are not supported yet",
+                    value=name,
+                    limit="its experts are one 3-D parameter",
+                )
+            self.stored_name(name)
+
+
+def _on_meta(folder: ModelFolder, trust_remote_code: bool) -> Any:
+    """The model with parameters on the meta device, buffers real (rotary frequencies are computed)."""
+    from accelerate import init_empty_weights
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(folder.path, trust_remote_code=trust_remote_code, local_files_only=True)
+        with init_empty_weights(include_buffers=False):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    except (ValueError, KeyError, TypeError, OSError, AttributeError, json.JSONDecodeError) as error:
+        kind = folder.config.get("model_type")
+        raise ModelError(
+            "transformers cannot build this architecture", value=kind, limit=str(error).splitlines()[0][:200]
+        ) from error
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    return model.eval()
+
+
+def _find_blocks(model: nn.Module) -> list[Block]:
+    """The decoder blocks: the ModuleList that holds the most parameters."""
+    lists = [
+        (name, module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList) and len(module)
+    ]
+    if not lists:
+        raise ModelError("no decoder blocks found", value=type(model).__name__, limit="a ModuleList of blocks")
+    name, blocks = max(lists, key=lambda pair: sum(p.numel() for p in pair[1].parameters()))
+    return [Block(f"{name}.{index}", block) for index, block in enumerate(blocks)]
+
+
+def _kind(module: nn.Module) -> Kind | None:
+    if isinstance(module, nn.Linear):
+        return "Linear"
+    if isinstance(module, nn.Embedding):
+        return "Embedding"
+    return "Conv1D" if type(module).__name__ == "Conv1D" else None
+
+
+def local_path(model_id: str) -> Path:
+    """The folder that a model id stands for: ``demo``, a folder, or a snapshot in the hub's cache."""
+    if model_id == "demo":
+        return Path(__file__).parent.parent / "demo" / "model"
+    if Path(model_id).exists():
+        return Path(model_id)
+    return _from_hub(model_id)
+
+
+def _from_hub(model_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+    try:
+        return Path(snapshot_download(model_id, allow_patterns=patterns))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelError(
+            "neither a folder nor a model that the hub gives",
+            value=model_id,
+            limit=str(error).splitlines()[0][:160],
+            remedy="give a folder, 'demo', or a hub id while online",
+        ) from error

@@ -1,0 +1,1 @@
+"""Hooks, their manager, and the first-party backends."""

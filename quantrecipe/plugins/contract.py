@@ -1,0 +1,141 @@
+"""What a backend promises and what it is given: plain data, importing nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from quantrecipe.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+    from quantrecipe.modeling.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend can carry out; readable without its library.
+
+    weight_bits maps a number type (``int``, ``float``, ``nf4``, ``fp4``) to the bits it can store.
+    streams: memory does not grow with depth. resumes: a killed run goes on where it was.
+    """
+
+    weight_bits: dict[str, tuple[int, ...]]
+    activation_bits: tuple[int, ...]
+    strategies: tuple[str, ...]
+    methods: tuple[str, ...]
+    formats: tuple[str, ...]
+    devices: tuple[str, ...]
+    asymmetric: bool = True
+    embeddings: bool = False
+    group_sizes: tuple[int, ...] | None = None
+    streams: bool = False
+    resumes: bool = False
+
+    @property
+    def default_format(self) -> str:
+        """The format that ``format: auto`` stands for."""
+        return self.formats[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """Whether a backend can run here; where not, what is missing and the remedy."""
+
+    available: bool
+    version: str | None = None
+    devices: tuple[str, ...] = ()
+    missing: str | None = None
+    remedy: str | None = None
+
+
+class Progress(Protocol):
+    """Where a backend says how far it is. Units are what the stage counts (blocks, windows)."""
+
+    def start(self, stage: str, total: int | None = None, unit: str = "blocks") -> None:
+        """A stage begins; a stage under way ends."""
+
+    def advance(self, amount: int = 1, **details: Any) -> None:
+        """``amount`` units are done; details (``block="model.layers.3"``) are shown beside the bar."""
+
+    def note(self, text: str) -> None:
+        """One line that the user should see, such as a raised damping."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One order to a backend.
+
+    model_path: folder with config.json, safetensors and tokenizer.
+    output_path: an empty temporary folder to fill; the runner puts it in its place.
+    plan: which module gets which scheme and method.
+    calibration: int64 token ids [sequences, tokens] on the CPU, or None where no method needs them.
+    witness: int64 token ids [sequences, tokens], whose logits prove that the checkpoint reads back the same.
+    """
+
+    recipe: Recipe
+    model_path: Path
+    output_path: Path
+    plan: Plan
+    calibration: torch.Tensor | None
+    witness: torch.Tensor
+    format: str
+    device: str
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRecord:
+    """What became of one module.
+
+    relative_error: ||W - W_q||_F / ||W||_F. output_error: ||X W^T - X W_q^T||_F / ||X W^T||_F over the
+    calibration inputs, None where none were seen. digest: sha256 of the dequantized weight in the
+    model's dtype, as an independent loader must give it back. bytes: codes, scales and zero points.
+    """
+
+    name: str
+    scheme: str
+    method: str
+    rows: int
+    columns: int
+    bytes: int
+    relative_error: float
+    output_error: float | None
+    digest: str
+    seconds: float
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a backend leaves in the output folder, and what the in-memory model computed.
+
+    witness_logits: [sequences, tokens, vocabulary] in fp32, None where the backend runs no forward pass.
+    """
+
+    path: Path
+    format: str
+    layers: tuple[LayerRecord, ...]
+    witness_logits: torch.Tensor | None = None
+    notes: tuple[str, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class Backend(Protocol):
+    """Who carries a recipe out."""
+
+    name: str
+
+    def capabilities(self) -> Capabilities:
+        """What this backend can do; must not import its library."""
+
+    def availability(self) -> Availability:
+        """Whether it can run here."""
+
+    def quantize(self, job: Job) -> Checkpoint:
+        """Carry the job out. Raises BackendError."""
+
+    def load(self, checkpoint: Path, device: str) -> torch.nn.Module:
+        """The model in a folder that this backend wrote."""

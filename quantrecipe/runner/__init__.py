@@ -1,0 +1,1 @@
+"""qrun: carries a recipe out, proves the result, measures it and reports."""

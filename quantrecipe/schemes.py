@@ -1,0 +1,192 @@
+"""How numbers are stored: QuantizationArgs, and the named presets, in compressed-tensors' vocabulary.
+
+A preset's name says all of it: ``w<bits>a<bits>``, ``-g<size>`` for weight groups (per channel without),
+``-ag<size>`` for activation groups (per token without), ``-asym`` where the weights are asymmetric.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from quantrecipe.errors import QuantRecipeError, did_you_mean
+
+Strategy = Literal["tensor", "channel", "group", "block", "token"]
+NumberType = Literal["int", "float", "nf4", "fp4"]
+
+WEIGHT_BITS = (2, 3, 4, 5, 6, 8)
+ACTIVATION_BITS = tuple(range(4, 17))
+
+
+class ScaleArgs(BaseModel):
+    """A scale that is itself quantized (QLoRA's double quantization): bits, and scales a block."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    num_bits: Literal[8] = 8
+    group_size: int = Field(256, gt=0)
+
+
+class QuantizationArgs(BaseModel):
+    """How one tensor's numbers are stored; the fields of compressed-tensors' class of this name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    num_bits: int = Field(ge=2, le=15)
+    type: NumberType = "int"
+    symmetric: bool = True
+    strategy: Strategy = "tensor"
+    group_size: int | None = None
+    block_structure: tuple[int, int] | None = None
+    dynamic: bool = False
+    scale: ScaleArgs | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _group_size_implies_strategy(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("group_size") is not None and "strategy" not in data:
+            return {**data, "strategy": "group"}
+        return data
+
+    @model_validator(mode="after")
+    def _consistent(self) -> QuantizationArgs:
+        fault = _fault(self)
+        if fault:
+            raise ValueError(fault)
+        return self
+
+
+def _fault(args: QuantizationArgs) -> str | None:
+    """What contradicts what in the arguments, with the remedy; None where nothing does."""
+    if args.strategy == "group" and (args.group_size or 0) <= 0:
+        return "strategy 'group' needs group_size > 0; use strategy 'channel' for one scale a row"
+    if args.strategy not in ("group", "token") and args.group_size is not None:
+        return f"group_size {args.group_size} needs strategy 'group', not {args.strategy!r}"
+    if (args.strategy == "block") != (args.block_structure is not None):
+        return "strategy 'block' and block_structure [rows, columns] go together"
+    if args.type == "float" and args.num_bits not in (4, 8):
+        return f"num_bits {args.num_bits} has no float format; use 8 (fp8) or 4 (mxfp4, nvfp4)"
+    if args.type in ("nf4", "fp4") and args.num_bits != 4:
+        return f"type {args.type!r} has num_bits 4, not {args.num_bits}"
+    return None
+
+
+class Scheme(NamedTuple):
+    """A preset: how the weights and (None = not quantized) the inputs of a linear layer are stored."""
+
+    name: str
+    weights: QuantizationArgs
+    input_activations: QuantizationArgs | None
+
+
+_NAME = re.compile(r"w(?P<w>\d)a(?P<a>\d{1,2})(?:-g(?P<g>\d{1,5}))?(?:-ag(?P<ag>\d{1,5}))?(?P<asym>-asym)?")
+
+_FP8 = QuantizationArgs(num_bits=8, type="float", strategy="channel")
+_FP8_TOKEN = QuantizationArgs(num_bits=8, type="float", strategy="token", dynamic=True)
+_NAMED = {
+    "fp8": (_FP8, _FP8_TOKEN),
+    "nf4": (QuantizationArgs(num_bits=4, type="nf4", strategy="group", group_size=64), None),
+    "nf4-dq": (
+        QuantizationArgs(num_bits=4, type="nf4", strategy="group", group_size=64, scale=ScaleArgs()),
+        None,
+    ),
+    "mxfp4": (QuantizationArgs(num_bits=4, type="float", strategy="group", group_size=32), None),
+    "nvfp4": (QuantizationArgs(num_bits=4, type="float", strategy="group", group_size=16), None),
+}
+
+#: Presets worth listing; every name of the grammar works.
+PRESETS = (
+    "w8a16", "w4a16", "w4a16-g128", "w4a16-g64", "w4a16-g32", "w4a16-g128-asym", "w3a16", "w3a16-g128",
+    "w3a16-g1024", "w2a16-g64", "w2a16-g64-asym", "w8a8", "w8a8-ag128", "w4a8", "w4a8-g128", "w4a8-g128-ag128",
+    "fp8", "nf4", "nf4-dq", "mxfp4", "nvfp4",
+)  # fmt: skip
+
+
+def parse_scheme(name: str) -> Scheme:
+    """The scheme of that name. Raises QuantRecipeError naming the nearest presets where there is none."""
+    key = name.lower()
+    if key in _NAMED:
+        return Scheme(key, *_NAMED[key])
+    match = _NAME.fullmatch(key)
+    if not match:
+        raise _unknown(name)
+    weight_bits, act_bits = int(match["w"]), int(match["a"])
+    group, act_group = int(match["g"] or 0), int(match["ag"] or 0)
+    if weight_bits not in WEIGHT_BITS or act_bits not in ACTIVATION_BITS or (act_bits == 16 and act_group):
+        raise _unknown(name)
+    if (match["g"] and not group) or (match["ag"] and not act_group):
+        raise _unknown(name)
+    return Scheme(key, _integer_weights(weight_bits, group, not match["asym"]), _activations(act_bits, act_group))
+
+
+def _integer_weights(bits: int, group: int, symmetric: bool) -> QuantizationArgs:
+    if group:
+        return QuantizationArgs(num_bits=bits, symmetric=symmetric, strategy="group", group_size=group)
+    return QuantizationArgs(num_bits=bits, symmetric=symmetric, strategy="channel")
+
+
+def _activations(bits: int, group: int) -> QuantizationArgs | None:
+    if bits == 16:
+        return None
+    if group:
+        return QuantizationArgs(num_bits=bits, strategy="group", group_size=group, dynamic=True)
+    return QuantizationArgs(num_bits=bits, strategy="token", dynamic=True)
+
+
+def _unknown(name: str) -> QuantRecipeError:
+    return QuantRecipeError(
+        "unknown scheme",
+        value=name,
+        limit="w<2-6,8>a<4-8,16>[-g<group>][-ag<group>][-asym] or " + ", ".join(_NAMED),
+        remedy=did_you_mean(name, PRESETS),
+    )
+
+
+def scheme_name(weights: QuantizationArgs, inputs: QuantizationArgs | None) -> str:
+    """The shortest name of a pair of arguments, for tables; the inverse of parse_scheme on integer presets."""
+    for name, pair in _NAMED.items():
+        if pair == (weights, inputs):
+            return name
+    kind = "" if weights.type == "int" else f"{weights.type}-"
+    name = f"{kind}w{weights.num_bits}a{inputs.num_bits if inputs else 16}"
+    if weights.strategy == "group":
+        name += f"-g{weights.group_size}"
+    if weights.strategy in ("tensor", "block"):
+        name += f"-{weights.strategy}"
+    if inputs and inputs.strategy == "group":
+        name += f"-ag{inputs.group_size}"
+    if inputs and inputs.strategy == "tensor":
+        name += "-static" if not inputs.dynamic else "-atensor"
+    return name if weights.symmetric else f"{name}-asym"
+
+
+def scale_count(args: QuantizationArgs, rows: int, columns: int) -> int:
+    """How many scales a weight of [rows, columns] has; columns is the input dimension K."""
+    if args.strategy == "tensor":
+        return 1
+    if args.strategy == "block" and args.block_structure:
+        height, width = args.block_structure
+        return -(-rows // height) * -(-columns // width)
+    if args.strategy == "group" and args.group_size:
+        return rows * -(-columns // args.group_size)
+    return rows
+
+
+def scale_bits(args: QuantizationArgs) -> float:
+    """Bits of one scale with its zero point, as stored.
+
+    16 for integers and fp8; bitsandbytes keeps fp32 for nf4 and fp4, or 8 bits and an fp32 per block of
+    scales (QLoRA, section 3: 0.127 bits a weight at group 64); OCP MX and NVFP4 keep 8.
+    """
+    if args.scale:
+        return args.scale.num_bits + 32 / args.scale.group_size
+    if args.type in ("nf4", "fp4"):
+        return 32
+    if args.type == "float" and args.num_bits == 4:
+        return 8
+    return 16 if args.symmetric else 16 + args.num_bits
+
+
+def bits_per_weight(args: QuantizationArgs, rows: int, columns: int) -> float:
+    """True bits a weight of [rows, columns]: codes, scales and zero points."""
+    return args.num_bits + scale_bits(args) * scale_count(args, rows, columns) / (rows * columns)
