@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 
 class QuantRecipeError(Exception):
@@ -54,6 +53,8 @@ class DamageError(QuantRecipeError):
 
 def nearest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
     """The known words most like ``word``, best first; case does not count."""
+    from difflib import get_close_matches  # late: only errors need it
+
     by_lower = {name.lower(): name for name in known}
     return [by_lower[hit] for hit in get_close_matches(word.lower(), list(by_lower), n=count, cutoff=0.5)]
 

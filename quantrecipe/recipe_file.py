@@ -39,8 +39,10 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(None, None, "a key must be a plain word", key.start_mark)
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} twice", key.start_mark)
+                raise yaml.MarkedYAMLError(None, None, f"key {key.value!r} twice", key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
 
@@ -68,7 +70,7 @@ def parse_recipe(text: str, name: str = "recipe") -> Recipe:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         raise RecipeError(f"{name}:{mark.line + 1 if mark else '?'}: not valid YAML", limit=error.problem) from error
-    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise RecipeError(f"{name}: not valid YAML", limit=str(error)[:200]) from error
     finally:
         loader.dispose()
