@@ -18,8 +18,9 @@ from quantrecipe.rules.prediction_rows import conflicts, nearest_rows
 from quantrecipe.rules.prediction_scale import COLLAPSE, logistic_quantile, to_latent, to_loss
 
 INTERVAL = 0.8
-SOURCE_WIDTH = 0.13  # logistic width of the sources' own effects: sd 0.24 in the fit x sqrt(3) / pi
-SAME_METHOD = 0.35  # share of a model's own width that two schemes of one method do not have in common
+SOURCE_WIDTH = 0.13  # logistic width of the sources' own effects: sd 0.23 in the fit x sqrt(3) / pi
+# By judgement, not fitted: share of a model's own width that two schemes of one method do not have in common.
+SAME_METHOD = 0.35
 
 
 class Prediction:

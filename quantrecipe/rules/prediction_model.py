@@ -27,7 +27,7 @@ from quantrecipe.rules.prediction_scale import log_sum, of_exponent, to_exponent
 FILE = Path(__file__).with_name("prediction_model.json")
 SAME_SIZE = math.log(1.12)  # "7B" is printed for 6.7 to 7.6 billion
 NEAR_BITS, NEAR_SIZE = 0.5, math.log(4.0)  # what counts as the neighbourhood
-SYMMETRY_WIDTH = 0.2  # what symmetric costs over asymmetric differs this much (llama.cpp q4_0 and q4_1, 2 models)
+SYMMETRY_WIDTH = 0.2  # what symmetric costs over asymmetric varies; by judgement, no table isolates it
 SMALL_PART = 0.25  # a cache that adds less than this share of the rest leaves the width alone
 REMEMBERED = 8192  # answers kept
 Coordinates = tuple[float, ...]

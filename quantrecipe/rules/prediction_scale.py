@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 
-FLOOR = 0.003  # nats; two papers' 8-bit numbers differ by about this
+FLOOR = 0.003  # nats; by judgement: the size of an 8-bit row's scatter around zero
 COLLAPSE = 0.5  # nats, +65 % perplexity
 SEVERITY = 2.0
-RUIN = 9.0  # nats; a broken model guesses, and guessing costs about this: centres go no further
+RUIN = 9.0  # nats; a broken model guesses, and guessing costs about this (by judgement): centres go no further
 WORST = 14.0  # nats; the worst published loss is 13.0 (Llama-3-8B, 2-bit RTN)
 _SHIFT = math.log(FLOOR / 2)
 _EDGE = math.asinh(COLLAPSE / FLOOR) + _SHIFT
