@@ -1,23 +1,17 @@
-"""How numbers are stored: QuantizationArgs, and the named presets, in compressed-tensors' vocabulary.
-
-A preset's name says all of it: ``w<bits>a<bits>``, ``-g<size>`` for weight groups (per channel without),
-``-ag<size>`` for activation groups (per token without), ``-asym`` where the weights are asymmetric.
-"""
+"""How numbers are stored: QuantizationArgs, and the named presets, in compressed-tensors' vocabulary."""
 
 from __future__ import annotations
 
-import re
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from quantrecipe.errors import QuantRecipeError, did_you_mean
+from quantrecipe.scheme_facts import PRESETS, WEIGHT_BITS, scheme_facts, unknown_scheme
+
+__all__ = ["PRESETS", "WEIGHT_BITS", "QuantizationArgs", "ScaleArgs", "Scheme", "parse_scheme"]
 
 Strategy = Literal["tensor", "channel", "group", "block", "token"]
 NumberType = Literal["int", "float", "nf4", "fp4"]
-
-WEIGHT_BITS = (2, 3, 4, 5, 6, 8)
-ACTIVATION_BITS = tuple(range(4, 17))
 
 
 class ScaleArgs(BaseModel):
@@ -79,8 +73,6 @@ class Scheme(NamedTuple):
     input_activations: QuantizationArgs | None
 
 
-_NAME = re.compile(r"w(?P<w>\d)a(?P<a>\d{1,2})(?:-g(?P<g>\d{1,5}))?(?:-ag(?P<ag>\d{1,5}))?(?P<asym>-asym)?")
-
 _FP8 = QuantizationArgs(num_bits=8, type="float", strategy="channel")
 _FP8_TOKEN = QuantizationArgs(num_bits=8, type="float", strategy="token", dynamic=True)
 _NAMED = {
@@ -94,29 +86,16 @@ _NAMED = {
     "nvfp4": (QuantizationArgs(num_bits=4, type="float", strategy="group", group_size=16), None),
 }
 
-#: Presets worth listing; every name of the grammar works.
-PRESETS = (
-    "w8a16", "w4a16", "w4a16-g128", "w4a16-g64", "w4a16-g32", "w4a16-g128-asym", "w3a16", "w3a16-g128",
-    "w3a16-g1024", "w2a16-g64", "w2a16-g64-asym", "w8a8", "w8a8-ag128", "w4a8", "w4a8-g128", "w4a8-g128-ag128",
-    "fp8", "nf4", "nf4-dq", "mxfp4", "nvfp4",
-)  # fmt: skip
-
 
 def parse_scheme(name: str) -> Scheme:
     """The scheme of that name. Raises QuantRecipeError naming the nearest presets where there is none."""
-    key = name.lower()
-    if key in _NAMED:
-        return Scheme(key, *_NAMED[key])
-    match = _NAME.fullmatch(key)
-    if not match:
-        raise _unknown(name)
-    weight_bits, act_bits = int(match["w"]), int(match["a"])
-    group, act_group = int(match["g"] or 0), int(match["ag"] or 0)
-    if weight_bits not in WEIGHT_BITS or act_bits not in ACTIVATION_BITS or (act_bits == 16 and act_group):
-        raise _unknown(name)
-    if (match["g"] and not group) or (match["ag"] and not act_group):
-        raise _unknown(name)
-    return Scheme(key, _integer_weights(weight_bits, group, not match["asym"]), _activations(act_bits, act_group))
+    facts = scheme_facts(name)
+    if facts.name in _NAMED:
+        return Scheme(facts.name, *_NAMED[facts.name])
+    if facts.bits == 16:
+        raise unknown_scheme(name)
+    weights = _integer_weights(facts.bits, facts.group, facts.symmetric)
+    return Scheme(facts.name, weights, _activations(facts.act_bits, facts.act_group))
 
 
 def _integer_weights(bits: int, group: int, symmetric: bool) -> QuantizationArgs:
@@ -131,15 +110,6 @@ def _activations(bits: int, group: int) -> QuantizationArgs | None:
     if group:
         return QuantizationArgs(num_bits=bits, strategy="group", group_size=group, dynamic=True)
     return QuantizationArgs(num_bits=bits, strategy="token", dynamic=True)
-
-
-def _unknown(name: str) -> QuantRecipeError:
-    return QuantRecipeError(
-        "unknown scheme",
-        value=name,
-        limit="w<2-6,8>a<4-8,16>[-g<group>][-ag<group>][-asym] or " + ", ".join(_NAMED),
-        remedy=did_you_mean(name, PRESETS),
-    )
 
 
 def scheme_name(weights: QuantizationArgs, inputs: QuantizationArgs | None) -> str:

@@ -274,3 +274,13 @@ def test_what_ships_is_what_the_tables_give_and_covers_what_it_claims() -> None:
 def test_committed_files_are_fresh() -> None:
     done = subprocess.run([sys.executable, str(TOOLS / "fit_prediction.py"), "--check"], check=False)
     assert done.returncode == 0
+
+
+@given(st.floats(0.002, 200), st.sampled_from([3, 4, 5]), st.sampled_from([None, 32, 64, 128]))
+def test_calibration_is_not_expected_to_hurt_where_no_such_model_was_published(
+    billions: float, bits: int, group: int | None
+) -> None:
+    question = {"family": "smollm", "params": billions * 1e9, "weight_bits": bits, "group_size": group}
+    rounded = predict(**question, method="rtn").relative_increase
+    assert predict(**question, method="gptq").relative_increase <= rounded
+    assert predict(**question, method="awq").relative_increase <= rounded

@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from quantrecipe.recipe import Recipe
-
 if TYPE_CHECKING:
     import torch
 
     from quantrecipe.modeling.plan import Plan
+    from quantrecipe.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Findings as rules, published numbers, and what they predict."""

@@ -27,6 +27,7 @@ ACT_KNOTS = ((16, 8), (8, 6), (6, 4))
 KV_KNOTS = ((16, 8), (8, 4), (4, 3))
 FINEST, COARSEST = 8, 4096  # groups outside count as these; a whole row is COARSEST plus a step of its own
 REFERENCE_PARAMS_B, REFERENCE_TOKENS = 7.0, 100.0
+SMALLEST_B, LARGEST_B = 0.125, 180.0  # published sizes; models outside count as these, as no trend is known there
 
 
 class Query(NamedTuple):
@@ -65,7 +66,7 @@ def octaves(group_size: int | None) -> float:
 
 
 def _size(params_b: float) -> float:
-    return math.log(max(params_b, 1e-3) / REFERENCE_PARAMS_B)
+    return math.log(min(max(params_b, SMALLEST_B), LARGEST_B) / REFERENCE_PARAMS_B)
 
 
 def tokens_per_parameter(family: str, params_b: float) -> float | None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from quantrecipe.rules.prediction_features import (
     METHOD_CLASS,
+    PLAIN,
     SOLVED,
     Features,
     Query,
@@ -28,6 +29,9 @@ FILE = Path(__file__).with_name("prediction_model.json")
 SAME_SIZE = math.log(1.12)  # "7B" is printed for 6.7 to 7.6 billion
 NEAR_BITS, NEAR_SIZE = 0.5, math.log(4.0)  # what counts as the neighbourhood
 SYMMETRY_WIDTH = 0.2  # what symmetric costs over asymmetric varies; by judgement, no table isolates it
+# Where no model of this size and family was published, a calibrated method keeps at most this share of
+# round-to-nearest's loss: the 9th decile of 16 published pairs under 0.6B at 4 bits (median 0.47, GPTQ).
+CALIBRATED_SHARE = 0.75
 SMALL_PART = 0.25  # a cache that adds less than this share of the rest leaves the width alone
 REMEMBERED = 8192  # answers kept
 Coordinates = tuple[float, ...]
@@ -140,7 +144,15 @@ class PredictionModel:
             return inner._replace(z=max(z, inner.z), width=width, own_width=min(width, inner.own_width))
         knowledge = self._knowledge(q)
         width = self._width(q, knowledge)
-        return Place(of_exponent(self.exponent(q)), width, min(width, self._width(q, "model")), knowledge, False)
+        z = of_exponent(self._bounded_exponent(q))
+        return Place(z, width, min(width, self._width(q, "model")), knowledge, False)
+
+    def _bounded_exponent(self, q: Query) -> float:
+        """The exponent, kept from an extrapolation in which calibration hurts."""
+        found = self.exponent(q)
+        if q.model_key or METHOD_CLASS.get(q.method, PLAIN) == PLAIN or q.act_bits < 16 or q.bits >= 6:
+            return found
+        return min(found, self.exponent(q._replace(method="rtn")) + math.log(CALIBRATED_SHARE))
 
     def _with_cache(self, inner: Place, q: Query) -> Place:
         """The cache's loss added; where it is a small part of the sum, the width stays the inner one."""

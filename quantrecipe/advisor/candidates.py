@@ -1,0 +1,92 @@
+"""Every way to quantize one model that is worth considering: scheme x group x method x KV bits."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+from quantrecipe.model import ModelSpec
+from quantrecipe.scheme_facts import SchemeFacts, scheme_facts
+from quantrecipe.storage import default_format, format_fault
+
+GROUP_SIZES = (1024, 128, 64, 32)  # beside one scale a row
+KV_BITS = (16, 8)
+
+# Weight-only integers: bits, groups (0 = one scale a row), symmetric or not, methods.
+_WEIGHT_ONLY: tuple[tuple[int, tuple[int, ...], tuple[bool, ...], tuple[str, ...]], ...] = (
+    (8, (0, 128), (True,), ("rtn", "gptq")),
+    (6, (0, 128), (True,), ("rtn", "gptq")),
+    (5, (0, 128), (True,), ("rtn", "gptq")),
+    (4, (0, 1024, 128, 64, 32), (True, False), ("rtn", "gptq", "awq")),
+    (3, (0, 1024, 128, 64, 32), (True, False), ("rtn", "gptq", "awq")),
+    (2, (128, 64, 32), (False,), ("gptq", "awq+gptq")),
+)
+# Named schemes with the methods that were published for them.
+_NAMED: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("w8a8", ("rtn", "gptq", "smoothquant", "smoothquant+gptq")),
+    ("w8a8-ag128", ("rtn",)),
+    ("w4a8", ("rtn", "gptq")),
+    ("w4a8-g128", ("rtn", "gptq", "smoothquant+gptq")),
+    ("w4a8-g128-ag128", ("rtn", "gptq", "zq-local")),
+    ("fp8", ("rtn",)),
+    ("nf4", ("nf4",)),
+    ("nf4-dq", ("nf4",)),
+    ("mxfp4", ("rtn", "gptq")),
+    ("nvfp4", ("rtn", "gptq")),
+)
+
+
+class Way(NamedTuple):
+    """A scheme, the method that makes it, and the format it is written in."""
+
+    scheme: SchemeFacts
+    method: str
+    format: str
+
+    @property
+    def act_order(self) -> bool:
+        """GPTQ takes columns by falling Hessian diagonal: always, groups keep their place and it costs nothing."""
+        return "gptq" in self.method
+
+
+@lru_cache(maxsize=8)
+def _divisible(model: ModelSpec) -> frozenset[int]:
+    """Group sizes that divide the inputs of every quantizable matrix."""
+    inputs = {matrix.columns for matrix in model.quantizable()}
+    return frozenset(size for size in (*GROUP_SIZES, 256, 16) if all(columns % size == 0 for columns in inputs))
+
+
+def ways(model: ModelSpec, readable: Collection[str] = ()) -> Iterator[Way]:
+    """Schemes, methods and formats for a model; ``readable``: formats that the engine loads, the best first."""
+    sizes = _divisible(model)
+    for scheme, methods in _schemes():
+        if scheme.group and scheme.group not in sizes:
+            continue
+        output = _format(model, scheme, readable)
+        if output:
+            yield from (Way(scheme, method, output) for method in methods)
+
+
+def _schemes() -> Iterator[tuple[SchemeFacts, tuple[str, ...]]]:
+    for bits, groups, signs, methods in _WEIGHT_ONLY:
+        for group in groups:
+            for symmetric in signs:
+                name = f"w{bits}a16" + (f"-g{group}" if group else "") + ("" if symmetric else "-asym")
+                yield scheme_facts(name), methods
+    for name, methods in _NAMED:
+        yield scheme_facts(name), methods
+
+
+def _format(model: ModelSpec, scheme: SchemeFacts, readable: Collection[str]) -> str | None:
+    """The format for a scheme: the usual one if the engine loads it, else the first that it loads and that holds it.
+
+    GPT-2's Conv1D goes out as GPTQ, since compressed-tensors skips it in silence.
+    """
+    if model.conv1d:
+        usual = "gptq" if scheme.symmetric else "gptq_v2"
+        return usual if format_fault(scheme, usual) is None else None
+    usual = default_format(scheme)
+    if not readable or usual in readable:
+        return usual
+    return next((name for name in readable if format_fault(scheme, name) is None), usual)

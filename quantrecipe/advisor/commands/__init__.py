@@ -1,0 +1,1 @@
+"""The subcommands of qadvise, each imported when it is called."""

@@ -1,0 +1,101 @@
+"""Devices and engines as data: hardware.yaml and engines.yaml in their compiled form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from quantrecipe.errors import QuantRecipeError, did_you_mean
+
+COMPILED = Path(__file__).with_name("compiled_tables.json")
+
+
+class Device(NamedTuple):
+    """One kind of device. memory: bytes that a program finds on it; None where it depends (cpu)."""
+
+    name: str
+    vendor: str
+    architecture: str
+    memory: int | None = None
+    compute_capability: float | None = None
+    bandwidth: float | None = None
+    tflops: float | None = None
+    sold_as: int | None = None
+
+    @property
+    def kind(self) -> str:
+        """gpu or cpu."""
+        return "cpu" if self.architecture in ("cpu", "arm_cpu") else "gpu"
+
+    @property
+    def fp8(self) -> bool:
+        """Whether it multiplies FP8 in hardware: compute capability 8.9 and later, CDNA3."""
+        return self.architecture in ("ada", "hopper", "blackwell", "cdna3")
+
+
+class Engine(NamedTuple):
+    """One serving program, as of ``version``; the fields are explained in engines.yaml."""
+
+    name: str
+    version: str
+    source: str
+    formats: Mapping[str, list[int]]
+    act_formats: Mapping[str, list[int]]
+    asymmetric: Mapping[str, list[int]]
+    kv: list[str]
+    fast_bits: list[int]
+    share: float
+    prefill: int | None
+    devices: list[str]
+    launch: str
+    flags: Mapping[str, str]
+    no_integers: Collection[str] = ()
+
+
+@cache
+def _data() -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(COMPILED.read_bytes())
+    return data
+
+
+@cache
+def devices() -> dict[str, Device]:
+    """Every known device by name."""
+    return {name: Device(name, **entry) for name, entry in _data()["devices"].items()}
+
+
+@cache
+def engines() -> dict[str, Engine]:
+    """Every known engine by name."""
+    return {name: Engine(name, **entry) for name, entry in _data()["engines"].items()}
+
+
+def read_at() -> str:
+    """When the device table was read."""
+    return str(_data()["read"])
+
+
+def device(name: str) -> Device:
+    """The device of that name or alias. Raises QuantRecipeError naming the nearest."""
+    key = name.strip().lower().replace("_", "-").replace(" ", "-").removeprefix("nvidia-")
+    key = _data()["device_aliases"].get(key, key)
+    if key not in devices():
+        known = {**devices(), **_data()["device_aliases"]}
+        remedy = did_you_mean(name, known) or "list them: qadvise hardware"
+        raise QuantRecipeError("unknown hardware", value=name, remedy=remedy)
+    return devices()[key]
+
+
+def engine(name: str) -> Engine:
+    """The engine of that name. Raises QuantRecipeError naming the nearest."""
+    key = {"trt-llm": "tensorrt-llm", "tensorrt": "tensorrt-llm", "llamacpp": "llama.cpp", "hf": "transformers"}.get(
+        name.strip().lower(), name.strip().lower()
+    )
+    if key not in engines():
+        raise QuantRecipeError(
+            "unknown engine", value=name, limit=", ".join(engines()), remedy=did_you_mean(name, engines())
+        )
+    return engines()[key]
