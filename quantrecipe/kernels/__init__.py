@@ -1,1 +1,1 @@
-"""Compiled inner loops; CUDA sources come with their own issue."""
+"""Compiled inner loops of the native backend; GPTQ's on CPU so far."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,7 +60,7 @@ class Skeleton:
         first = next(info.name for info in self.linears() if info.block is not None)
         return self.folder.info(self.stored_name(f"{first}.weight")).dtype
 
-    @property
+    @cached_property
     def head(self) -> str | None:
         """Name of the output head."""
         head = self.model.get_output_embeddings()

@@ -1,0 +1,25 @@
+"""Writers of checkpoint formats, by the recipe's name for each."""
+
+from __future__ import annotations
+
+from quantrecipe.errors import BackendError
+from quantrecipe.plugins.native.formats.base import Format
+from quantrecipe.plugins.native.formats.compressed_tensors import CompressedTensors
+from quantrecipe.plugins.native.formats.gptq import Gptq
+
+FORMATS: dict[str, Format] = {
+    "compressed-tensors": CompressedTensors(),
+    "gptq": Gptq("gptq"),
+    "gptq_v2": Gptq("gptq_v2"),
+}
+
+
+def format_named(name: str, has_conv1d: bool) -> Format:
+    """The writer of that name; ``auto`` is compressed-tensors, or gptq where the model has Conv1D layers."""
+    if name == "auto":
+        name = "gptq" if has_conv1d else "compressed-tensors"
+    if name not in FORMATS:
+        raise BackendError(
+            "the native backend does not write this format", value=name, limit=f"it writes {', '.join(FORMATS)}"
+        )
+    return FORMATS[name]

@@ -1,0 +1,40 @@
+"""What a writer of a checkpoint format does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import torch
+
+from quantrecipe.modeling.plan import Plan
+from quantrecipe.plugins.native.qparams import Quantized, Storage
+
+
+class Format(Protocol):
+    """A checkpoint format: how grids are stored, which tensors stand for a matrix, what the config says."""
+
+    @property
+    def name(self) -> str:
+        """The recipe's name for it."""
+
+    def check(self, plan: Plan) -> None:
+        """Raises BackendError where the format, or its readers, cannot hold the plan."""
+
+    def storage(self, model_dtype: torch.dtype, compute_dtype: torch.dtype) -> Storage:
+        """How grids are kept beside weights stored in ``model_dtype``, for loaders that use ``compute_dtype``."""
+
+    def tensors(self, quantized: Quantized, inputs_too: bool) -> Iterable[tuple[str, torch.Tensor]]:
+        """(suffix, tensor) of one module. inputs_too: its inputs are quantized as well."""
+
+    def config(self, plan: Plan) -> dict[str, Any]:
+        """The ``quantization_config`` of config.json."""
+
+    def extra_files(self, plan: Plan) -> dict[str, dict[str, Any]]:
+        """JSON files beside config.json, by name."""
+
+    def stored_name(self, stored: str, parameter: str, prefix: str) -> str:
+        """Name to write for a tensor stored as ``stored`` that is ``parameter`` in the model.
+
+        prefix: of the model without its head, such as ``transformer``.
+        """

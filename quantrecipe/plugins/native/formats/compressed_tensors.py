@@ -1,0 +1,139 @@
+"""compressed-tensors: pack-quantized (weight-only) and int-quantized (with int8 inputs).
+
+Packing, config classes and target matching are the compressed-tensors library's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from compressed_tensors import __version__ as library_version
+from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
+from compressed_tensors.quantization import QuantizationArgs as LibraryArgs
+from compressed_tensors.quantization import QuantizationConfig, QuantizationScheme, QuantizationStatus
+
+from quantrecipe.errors import BackendError
+from quantrecipe.modeling.plan import Plan, PlannedModule
+from quantrecipe.plugins.native.qparams import Quantized, Storage
+from quantrecipe.recipe import Group
+from quantrecipe.schemes import QuantizationArgs
+
+PACKED, INT = "pack-quantized", "int-quantized"
+#: Keys that readers older than compressed-tensors 0.13 forbid (INTEROP.md).
+NEW_KEYS = ("scale_dtype", "zp_dtype")
+
+
+class CompressedTensors:
+    """The format of vLLM, SGLang and transformers."""
+
+    name = "compressed-tensors"
+
+    def check(self, plan: Plan) -> None:
+        """Conv1D is skipped by every reader in silence."""
+        for module in plan.quantized:
+            if module.info.kind == "Conv1D":
+                raise BackendError(
+                    "compressed-tensors cannot hold GPT-2's Conv1D layers",
+                    value=module.name,
+                    limit="its readers would skip them in silence",
+                    remedy="set format: gptq",
+                )
+
+    def storage(self, model_dtype: torch.dtype, compute_dtype: torch.dtype) -> Storage:
+        """Scales in the model's dtype; loaders cast them before they multiply."""
+        return Storage(model_dtype, compute_dtype)
+
+    def tensors(self, quantized: Quantized, inputs_too: bool) -> Iterable[tuple[str, torch.Tensor]]:
+        """weight_packed int32 [N, ceil(K b / 32)] or weight int8 [N, K]; weight_scale; weight_zero_point."""
+        args, grid, codes = quantized.args, quantized.grid, quantized.codes
+        whole = args.strategy == "tensor"
+        if inputs_too:
+            yield "weight", codes
+        else:
+            yield "weight_packed", pack_to_int32(codes, args.num_bits)
+            yield "weight_shape", torch.tensor(codes.shape)
+        yield "weight_scale", grid.scale.reshape(1) if whole else grid.scale
+        if grid.zero is not None:
+            zero = grid.zero.to(torch.int8)
+            packed = not inputs_too and not whole
+            yield "weight_zero_point", _pack_rows(zero, args.num_bits) if packed else _plain(zero, whole)
+
+    def config(self, plan: Plan) -> dict[str, Any]:
+        """The library's QuantizationConfig, without the keys that older readers refuse."""
+        groups = {name: _scheme(group, targets) for name, group, targets in _groups(plan)}
+        formats = {scheme.format for scheme in groups.values()}
+        config = QuantizationConfig(
+            config_groups=groups,
+            format=formats.pop() if len(formats) == 1 else "mixed-precision",
+            quantization_status=QuantizationStatus.COMPRESSED,
+            ignore=[one.name for one in plan.modules if one.group is None and one.info.kind == "Linear"],
+        )
+        data: dict[str, Any] = config.model_dump(mode="json")
+        for group in data["config_groups"].values():
+            for part in ("weights", "input_activations"):
+                group[part] = _without_new_keys(group[part])
+        return {"version": library_version, **data, "sparsity_config": {}, "transform_config": {}}
+
+    def extra_files(self, plan: Plan) -> dict[str, dict[str, Any]]:
+        """None."""
+        return {}
+
+    def stored_name(self, stored: str, parameter: str, prefix: str) -> str:
+        """As it was."""
+        return stored
+
+
+def _pack_rows(zero: torch.Tensor, bits: int) -> torch.Tensor:
+    packed: torch.Tensor = pack_to_int32(zero, bits, packed_dim=0)
+    return packed.contiguous()
+
+
+def _plain(zero: torch.Tensor, whole: bool) -> torch.Tensor:
+    return zero.reshape(1) if whole else zero
+
+
+def _scheme(group: Group, targets: list[str]) -> QuantizationScheme:
+    inputs = group.input_activations
+    return QuantizationScheme(
+        targets=targets,
+        weights=_args(group.weights, getattr(group.method, "actorder", None)),
+        input_activations=_args(inputs, None) if inputs else None,
+        format=INT if inputs else PACKED,
+    )
+
+
+def _args(args: QuantizationArgs, actorder: str | None) -> LibraryArgs:
+    return LibraryArgs(
+        num_bits=args.num_bits,
+        type=args.type,
+        symmetric=args.symmetric,
+        strategy=args.strategy,
+        group_size=args.group_size,
+        dynamic=args.dynamic,
+        actorder=actorder,
+        observer=None if args.dynamic else "minmax",
+    )
+
+
+def _without_new_keys(args: dict[str, Any] | None) -> dict[str, Any] | None:
+    return args and {key: value for key, value in args.items() if key not in NEW_KEYS}
+
+
+def _groups(plan: Plan) -> list[tuple[str, Group, list[str]]]:
+    """(name, group, targets), such that every reader gives each module the group that the plan gives it.
+
+    Readers prefer a module's own name to its class, but differ over patterns; so the group with the most
+    modules is targeted by class and the others by full names.
+    """
+    members: dict[str, list[PlannedModule]] = {}
+    for module in plan.quantized:
+        members.setdefault(module.group_name or "main", []).append(module)
+    largest = max(members, key=lambda name: len(members[name]))
+    found = []
+    for name, modules in members.items():
+        group = modules[0].group
+        if group is not None:
+            found.append((name, group, ["Linear"] if name == largest else [one.name for one in modules]))
+    return found

@@ -1,0 +1,110 @@
+"""GPTQ (Frantar et al., arXiv:2210.17323): round one column, spread its error over those still to come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from quantrecipe.plugins.native.hessian import Factor
+from quantrecipe.plugins.native.qparams import Grid, Quantized, Storage, code_range, make_grid
+from quantrecipe.schemes import QuantizationArgs
+
+
+def gptq(
+    weight: torch.Tensor, factor: Factor, args: QuantizationArgs, storage: Storage, block_size: int = 128
+) -> Quantized:
+    """Quantize fp32 weight [N, K] given the factor of its inputs' inverse Hessian.
+
+    With ``factor.order`` (act-order) columns are taken by falling diagonal, while groups keep their place
+    and their scales come from the original weights. Without it, a group's scale is taken when its first
+    column is reached, from the weights as compensated by then (section 4, "grouping").
+    """
+    if factor.order is None and args.strategy == "group":
+        return _solve_by_group(weight, factor.U, args, storage, block_size)
+    grid = make_grid(weight, args, storage)
+    order = factor.order
+    columns = torch.arange(weight.shape[1], device=weight.device) if order is None else order
+    group = columns // (weight.shape[1] // grid.scale.shape[1])
+    sweep = Sweep.over(weight[:, columns], factor.U, args, group)
+    for start, stop in _blocks(0, weight.shape[1], block_size):
+        sweep.quantize(start, stop, grid)
+    codes = sweep.codes if order is None else torch.empty_like(sweep.codes).index_copy_(1, order, sweep.codes)
+    return Quantized(codes, grid, args)
+
+
+def _solve_by_group(
+    weight: torch.Tensor, U: torch.Tensor, args: QuantizationArgs, storage: Storage, block_size: int
+) -> Quantized:
+    """Columns in order; blocks end where groups end, so a group's weights are up to date when it begins."""
+    size = args.group_size or weight.shape[1]
+    group = torch.zeros(weight.shape[1], dtype=torch.int64, device=weight.device)
+    sweep = Sweep.over(weight.clone(), U, args, group)
+    grids = []
+    for first in range(0, weight.shape[1], size):
+        grids.append(make_grid(sweep.W[:, first : first + size], args, storage))
+        for start, stop in _blocks(first, first + size, block_size):
+            sweep.quantize(start, stop, grids[-1])
+    zeros = [grid.zero for grid in grids if grid.zero is not None]
+    grid = Grid(torch.cat([grid.scale for grid in grids], 1), torch.cat(zeros, 1) if zeros else None)
+    return Quantized(sweep.codes, grid, args)
+
+
+def _blocks(first: int, last: int, size: int) -> Iterator[tuple[int, int]]:
+    for start in range(first, last, size):
+        yield start, min(start + size, last)
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """The state of one pass over the columns.
+
+    W: fp32 [N, K], the weights as compensated so far, in the order of the pass. U: fp32 [K, K], upper.
+    group: int64 [K], the scale that each column uses. codes: int8 [N, K]. limits: least and greatest code.
+    """
+
+    W: torch.Tensor
+    U: torch.Tensor
+    group: torch.Tensor
+    codes: torch.Tensor
+    limits: tuple[int, int]
+
+    @classmethod
+    def over(cls, W: torch.Tensor, U: torch.Tensor, args: QuantizationArgs, group: torch.Tensor) -> Sweep:
+        """A pass about to begin; W is overwritten."""
+        return cls(W, U, group, torch.empty(W.shape, dtype=torch.int8, device=W.device), code_range(args.num_bits))
+
+    def quantize(self, start: int, stop: int, grid: Grid) -> None:
+        """Quantize the columns of one block, then W[:, stop:] -= E U[start:stop, stop:] (equation 4) at once."""
+        solve = compiled_columns if self.W.device.type == "cpu" else eager_columns
+        errors = solve(self, start, stop, grid)
+        if stop < self.W.shape[1]:
+            self.W[:, stop:].addmm_(errors, self.U[start:stop, stop:], alpha=-1)
+
+
+def compiled_columns(sweep: Sweep, start: int, stop: int, grid: Grid) -> torch.Tensor:
+    """Codes of the columns [start, stop); returns the errors E [N, stop - start] = (w - w_q) / U_jj."""
+    from quantrecipe.kernels.gptq_block import quantize_columns
+
+    rows = sweep.W.shape[0]
+    errors = torch.empty(rows, stop - start)
+    scale, zero = (part.contiguous().numpy() for part in grid.floats(rows))
+    W, U, group, codes = (part.numpy() for part in (sweep.W, sweep.U, sweep.group, sweep.codes))
+    low, high = map(float, sweep.limits)
+    quantize_columns(W, U, start, stop, scale, zero, group, low, high, codes, errors.numpy())
+    return errors
+
+
+def eager_columns(sweep: Sweep, start: int, stop: int, grid: Grid) -> torch.Tensor:
+    """The same loop in torch operations, for any device; slow, as each column is some ten launches."""
+    scale, zero = grid.floats(sweep.W.shape[0])
+    block = sweep.W[:, start:stop].clone()
+    errors = torch.empty_like(block)
+    for i, column in enumerate(range(start, stop)):
+        s, z = scale[:, sweep.group[column]], zero[:, sweep.group[column]]
+        q = (torch.round(block[:, i] / s) + z).clamp_(*sweep.limits)
+        errors[:, i] = (block[:, i] - (q - z) * s) / sweep.U[column, column]
+        sweep.codes[:, column] = q.to(torch.int8)
+        block[:, i + 1 :] -= errors[:, i : i + 1] * sweep.U[column, column + 1 : stop]
+    return errors

@@ -1,0 +1,93 @@
+"""One layer from its fp32 weight to its tensors in the file and its record."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from quantrecipe.errors import BackendError, ModelError
+from quantrecipe.modeling.plan import PlannedModule
+from quantrecipe.plugins.contract import LayerRecord
+from quantrecipe.plugins.native.gptq import gptq
+from quantrecipe.plugins.native.hessian import Hessian
+from quantrecipe.plugins.native.linear import get_weight, set_weight
+from quantrecipe.plugins.native.qparams import Quantized, Storage
+from quantrecipe.plugins.native.record import digest, output_error, relative_error, served_weight
+from quantrecipe.plugins.native.rtn import rtn
+from quantrecipe.recipe import GptqMethod, Group, RtnMethod
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A module of the model and what is to become of it."""
+
+    planned: PlannedModule
+    group: Group
+    module: nn.Module
+
+    @property
+    def name(self) -> str:
+        """Full name of the module."""
+        return self.planned.name
+
+    @property
+    def wants_inputs(self) -> bool:
+        """Whether its method looks at activations."""
+        return isinstance(self.group.method, GptqMethod)
+
+
+def quantize_layer(
+    layer: Layer, storage: Storage, hessian: Hessian | None, note: Callable[[str], None]
+) -> tuple[Quantized, LayerRecord]:
+    """Choose the codes, put the dequantized weight into the module, say what was lost.
+
+    Raises ModelError where the weight is not finite, BackendError where a scale overflows.
+    """
+    began = time.perf_counter()
+    weight = get_weight(layer.module)
+    if not all(math.isfinite(float(extreme)) for extreme in torch.aminmax(weight)):
+        raise ModelError("a weight holds NaN or infinity", value=f"{layer.name}.weight", remedy="check the download")
+    quantized, remark = _codes(layer, weight, storage, hessian, note)
+    served = served_weight(quantized, storage, layer.module.weight.dtype)  # type: ignore[arg-type]
+    set_weight(layer.module, served)
+    record = LayerRecord(
+        name=layer.name,
+        scheme=layer.group.scheme.name,
+        method=layer.group.method.name,
+        rows=weight.shape[0],
+        columns=weight.shape[1],
+        bytes=quantized.nbytes,
+        relative_error=relative_error(weight, served),
+        output_error=None if hessian is None else output_error(weight, served, hessian.matrix(layer.name)),
+        digest=digest(served),
+        seconds=time.perf_counter() - began,
+        note=remark,
+    )
+    return quantized, record
+
+
+def _codes(
+    layer: Layer, weight: torch.Tensor, storage: Storage, hessian: Hessian | None, note: Callable[[str], None]
+) -> tuple[Quantized, str | None]:
+    method, args = layer.group.method, layer.group.weights
+    try:
+        if isinstance(method, GptqMethod) and hessian is not None:
+            factor = hessian.factor(method.dampening_frac, method.actorder == "static", layer.name, note)
+            remark = f"{factor.dead} inputs always zero" if factor.dead else None
+            return gptq(weight, factor, args, storage, method.block_size), remark
+        if isinstance(method, RtnMethod):
+            return rtn(weight, args, storage), None
+    except BackendError as error:
+        raise _named(error, layer.name) from error
+    raise BackendError("the native backend has no such method", value=method.name, limit="rtn, gptq")
+
+
+def _named(error: BackendError, name: str) -> BackendError:
+    if name in error.what:
+        return error
+    return BackendError(f"{name}: {error.what}", value=error.value, limit=error.limit, remedy=error.remedy)

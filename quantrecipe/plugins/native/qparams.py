@@ -1,0 +1,130 @@
+"""Integer grids: scales and zero points, and the exact pair quantize / dequantize.
+
+Codes are signed, q in [-2^(b-1), 2^(b-1) - 1], and stand for the weight (q - z) s, as in
+compressed-tensors. W is [N, K] with N outputs; a scale serves ``K / G`` columns of one row, so scales are
+[N, G]: G = 1 for one scale a row, [1, 1] for one scale a tensor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from quantrecipe.errors import BackendError
+from quantrecipe.schemes import QuantizationArgs
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """How a format keeps its grids.
+
+    scale_dtype: what a scale is rounded to before codes are chosen. product_dtype: what loaders multiply
+    code and scale in. min_zero: the least zero point as an unsigned code (GPTQ v1 stores zero - 1, so 0
+    would underflow).
+    """
+
+    scale_dtype: torch.dtype
+    product_dtype: torch.dtype
+    min_zero: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """scale: [R, G] in the storage dtype, all positive. zero: int16 [R, G], signed; None = symmetric."""
+
+    scale: torch.Tensor
+    zero: torch.Tensor | None
+
+    def floats(self, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scale and zero in fp32, one row for each of ``rows``."""
+        scale = self.scale.float().expand(rows, -1)
+        zero = torch.zeros_like(scale) if self.zero is None else self.zero.float().expand(rows, -1)
+        return scale, zero
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """A quantized matrix. codes: int8 [N, K]."""
+
+    codes: torch.Tensor
+    grid: Grid
+    args: QuantizationArgs
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of codes, scales and zero points, packed without gaps within a row."""
+        rows, columns = self.codes.shape
+        words = rows * -(-columns * self.args.num_bits // 32)
+        zeros = 0 if self.grid.zero is None else -(-self.grid.zero.numel() * self.args.num_bits // 8)
+        return words * 4 + self.grid.scale.nbytes + zeros
+
+
+def code_range(bits: int) -> tuple[int, int]:
+    """The lowest and the highest signed code."""
+    return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+
+
+def make_grid(weight: torch.Tensor, args: QuantizationArgs, storage: Storage) -> Grid:
+    """Scales (and zero points) that span the least and greatest weight that each serves.
+
+    weight: fp32 [N, K]. Symmetric: s = max|w| / ((2^b - 1) / 2), so the greatest positive weight may be
+    clipped by half a step (compressed-tensors' calculate_qparams). Asymmetric: s = (max - min) / (2^b - 1)
+    with 0 inside the range. The zero point is taken from the rounded scale.
+    Raises BackendError where a scale overflows its storage dtype.
+    """
+    spans = _spans(weight, args)
+    low, high = spans.amin(-1).clamp(max=0), spans.amax(-1).clamp(min=0)
+    steps = 2**args.num_bits - 1
+    extent = torch.maximum(-low, high) * 2 if args.symmetric else high - low
+    scale = _stored(extent / steps, storage.scale_dtype)
+    if args.symmetric:
+        return Grid(scale, None)
+    least, most = code_range(args.num_bits)
+    zero = torch.round(least - low / scale.float()).clamp(least + storage.min_zero, most)
+    return Grid(scale, zero.to(torch.int16))
+
+
+def _spans(weight: torch.Tensor, args: QuantizationArgs) -> torch.Tensor:
+    """The weights as [R, G, weights of one scale]."""
+    if args.strategy == "tensor":
+        return weight.reshape(1, 1, -1)
+    if args.strategy == "group" and args.group_size:
+        return weight.reshape(len(weight), -1, args.group_size)
+    return weight.unsqueeze(1)
+
+
+def _stored(scale: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Rounded to the storage dtype. A zero (empty or tiny group) becomes eps, as compressed-tensors has it."""
+    rounded = scale.to(dtype)
+    if not torch.isfinite(rounded).all():
+        raise BackendError(
+            f"a scale overflows {str(dtype).removeprefix('torch.')}",
+            value=float(scale.max()),
+            limit=f"at most {torch.finfo(dtype).max:g}",
+            remedy="use format compressed-tensors, which keeps scales in the model's dtype",
+        )
+    eps = torch.tensor(torch.finfo(dtype).eps, dtype=dtype, device=scale.device)
+    return torch.where(rounded == 0, eps, rounded)
+
+
+def quantize(weight: torch.Tensor, grid: Grid, bits: int) -> torch.Tensor:
+    """Nearest codes, ties to even: int8 [N, K] of fp32 weight [N, K]."""
+    low, high = code_range(bits)
+    spread = weight.reshape(len(weight), grid.scale.shape[1], -1)
+    scale, zero = grid.floats(grid.scale.shape[0])
+    codes = torch.round(spread / scale.unsqueeze(-1)) + zero.unsqueeze(-1)
+    return codes.clamp_(low, high).flatten(1).to(torch.int8)
+
+
+def dequantize(codes: torch.Tensor, grid: Grid, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """(q - z) s in ``dtype`` (None = the scale's) [N, K]: one rounding, as compressed-tensors' and GPTQ's loaders.
+
+    q - z has at most 9 bits and a sign, hence is exact in fp16 and, being at most 255 in size, in bf16.
+    """
+    steps = codes.to(torch.int16).reshape(len(codes), grid.scale.shape[1], -1)
+    if grid.zero is not None:
+        steps = steps - grid.zero.unsqueeze(-1)
+    scale = grid.scale.to(dtype or grid.scale.dtype)
+    weight: torch.Tensor = (steps.to(scale.dtype) * scale.unsqueeze(-1)).flatten(1)
+    return weight

@@ -1,0 +1,35 @@
+"""What became of a layer: errors, digest and bytes."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+
+from quantrecipe.plugins.native.qparams import Quantized, Storage, dequantize
+
+
+def served_weight(quantized: Quantized, storage: Storage, dtype: torch.dtype) -> torch.Tensor:
+    """The weight [N, K] that a loader gives: multiplied in the format's product dtype, then in ``dtype``."""
+    return dequantize(quantized.codes, quantized.grid, storage.product_dtype).to(dtype)
+
+
+def digest(weight: torch.Tensor) -> str:
+    """sha256 over the bytes of a weight, row by row."""
+    flat = weight.detach().contiguous().cpu().view(torch.uint8)
+    return hashlib.sha256(flat.numpy().tobytes()).hexdigest()
+
+
+def relative_error(weight: torch.Tensor, served: torch.Tensor) -> float:
+    """||W - W_q||_F / ||W||_F; 0 for an empty weight."""
+    return float((weight - served.float()).norm() / weight.norm().clamp_min(1e-30))
+
+
+def output_error(weight: torch.Tensor, served: torch.Tensor, H: torch.Tensor) -> float:
+    """||X W^T - X W_q^T||_F / ||X W^T||_F from H = 2 X X^T / n alone: ||X D^T||^2 = tr(D H D^T) n / 2."""
+    lost, whole = (_energy(D, H) for D in (weight - served.float(), weight))
+    return float((lost / max(whole, 1e-30)) ** 0.5)
+
+
+def _energy(D: torch.Tensor, H: torch.Tensor) -> float:
+    return max(float(torch.sum((D @ H) * D)), 0.0)
