@@ -33,8 +33,8 @@ class _Loader(yaml.SafeLoader):
             self.depth -= 1
 
     def _refuse(self, problem: str) -> yaml.MarkedYAMLError:
-        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
-        return yaml.MarkedYAMLError(None, None, problem, event.start_mark)
+        mark: Any = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        return yaml.MarkedYAMLError(None, None, problem, mark)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()

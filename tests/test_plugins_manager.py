@@ -104,7 +104,7 @@ def test_a_named_plugin_that_is_missing_is_an_error(
 def test_a_plugin_that_does_not_import_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = EntryPoint(name="broken", value="no_such_module:plugin", group="quantrecipe")
     monkeypatch.setattr(manager, "entry_points", lambda group: [broken])
-    with pytest.raises(QuantRecipeError, match="'broken' .* does not load; ModuleNotFoundError"):
+    with pytest.raises(QuantRecipeError, match=r"'broken' .* does not load; ModuleNotFoundError"):
         manager.backends()
 
 
@@ -119,5 +119,5 @@ def test_an_unknown_hook_is_an_error(install: Callable[..., None]) -> None:
 
 
 def test_an_unknown_backend_names_the_known_ones() -> None:
-    with pytest.raises(BackendError, match="unknown backend: 'natve'; known: .*native.*did you mean 'native'"):
+    with pytest.raises(BackendError, match=r"unknown backend: 'natve'; known: .*native.*did you mean 'native'"):
         manager.backend("natve")

@@ -165,7 +165,8 @@ def _on_meta(folder: ModelFolder, trust_remote_code: bool) -> Any:
     try:
         config = AutoConfig.from_pretrained(folder.path, trust_remote_code=trust_remote_code, local_files_only=True)
         with init_empty_weights(include_buffers=False):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+            build: Any = AutoModelForCausalLM.from_config
+            model = build(config, trust_remote_code=trust_remote_code)
     except (ValueError, KeyError, TypeError, OSError, AttributeError, json.JSONDecodeError) as error:
         kind = folder.config.get("model_type")
         raise ModelError(

@@ -23,7 +23,7 @@ def recipe_yaml(data: Mapping[str, Any]) -> str:
 def _mapping(data: Mapping[str, Any], depth: int) -> Iterator[str]:
     for key, value in data.items():
         if value is not None:
-            yield from _entry(f"{'  ' * depth}{key}:", value, depth)
+            yield from _entry(f"{'  ' * depth}{_scalar(key)}:", value, depth)
 
 
 def _entry(head: str, value: Any, depth: int) -> Iterator[str]:
@@ -54,7 +54,7 @@ def _of_mappings(value: Any) -> bool:
 
 def _flow(value: Any) -> str:
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {_flow(v)}" for key, v in value.items() if v is not None) + "}"
+        return "{" + ", ".join(f"{_scalar(key)}: {_flow(v)}" for key, v in value.items() if v is not None) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_flow, value)) + "]"
     return _scalar(value)
