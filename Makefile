@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 demo: $(STAMP)  ## advise, quantize, verify, measure and report on the embedded model
-	$(BIN)/qadvise --model demo --mem 6MB --objective memory -o demo.yaml
+	$(BIN)/qadvise --model demo --mem 1GB --hardware cpu --objective memory --max-loss 5% -o demo.yaml
 	$(BIN)/qrun demo.yaml --output $(OUT) --overwrite
 	@echo "report: $(OUT)/report.md"
 

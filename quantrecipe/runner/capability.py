@@ -1,0 +1,123 @@
+"""Whether a backend can carry a recipe out, and in which format; where not, which one could."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from quantrecipe.errors import BackendError
+from quantrecipe.plugins.contract import Backend, Capabilities
+from quantrecipe.plugins.manager import backend, backends
+from quantrecipe.recipe import Group, Recipe
+from quantrecipe.scheme_facts import SchemeFacts
+from quantrecipe.schemes import QuantizationArgs
+from quantrecipe.storage import default_format
+
+
+def choose_format(recipe: Recipe, able: Capabilities, conv1d: bool) -> str:
+    """The output format: as the recipe says, or for ``auto`` the one that most engines read.
+
+    GPT-2's Conv1D does not exist for compressed-tensors, which skips it in silence: it goes out as GPTQ. A GPTQ
+    file has one scheme for all its layers, so that mixed recipes go out in the backend's first format.
+    """
+    asked = recipe.quantization.format
+    if asked != "auto":
+        return asked
+    groups = list(recipe.quantization.config_groups.values())
+    if conv1d:
+        wanted = "gptq" if all(group.weights.symmetric for group in groups) else "gptq_v2"
+        return wanted if wanted in able.formats else able.default_format
+    kinds = {group.weights for group in groups}
+    wanted = default_format(_facts(groups[0])) if len(kinds) == 1 else able.default_format
+    return wanted if wanted in able.formats else able.default_format
+
+
+def _facts(group: Group) -> SchemeFacts:
+    args, inputs = group.weights, group.input_activations
+    bits = inputs.num_bits if inputs else 16
+    return SchemeFacts(group.scheme.name, args.num_bits, args.group_size or 0, args.symmetric, args.type, bits)
+
+
+def choose_backend(recipe: Recipe, conv1d: bool, device: str) -> tuple[Backend, str, tuple[str, ...]]:
+    """(backend, format, notes): the recipe's, or its fallback where that cannot do it. Raises BackendError."""
+    wanted = recipe.quantization
+    first = backend(wanted.backend)
+    form = choose_format(recipe, first.capabilities(), conv1d)
+    try:
+        check_backend(recipe, first, form, device)
+    except BackendError as error:
+        if wanted.fallback is None:
+            raise
+        second = backend(wanted.fallback)
+        form = choose_format(recipe, second.capabilities(), conv1d)
+        check_backend(recipe, second, form, device)
+        return second, form, (f"{error.line()}; its fallback {second.name!r} takes over",)
+    return first, form, ()
+
+
+def check_backend(recipe: Recipe, one: Backend, form: str, device: str) -> None:
+    """Raises BackendError: what the backend lacks, what it has, and which other could."""
+    fault = next(_faults(recipe, one.capabilities(), form, device), None)
+    others = _others(recipe, one.name, form, device)
+    if fault is not None:
+        raise BackendError(f"backend {one.name!r} cannot carry this recipe out: {fault}", remedy=others)
+    here = one.availability()
+    if not here.available:
+        raise BackendError(f"backend {one.name!r} cannot run here", limit=here.missing, remedy=here.remedy or others)
+
+
+def _others(recipe: Recipe, name: str, form: str, device: str) -> str | None:
+    able = [
+        other.name
+        for other in backends().values()
+        if other.name != name and not any(_faults(recipe, other.capabilities(), form, device))
+    ]
+    return f"backend {' or '.join(sorted(able))} could" if able else None
+
+
+def _faults(recipe: Recipe, able: Capabilities, form: str, device: str) -> Iterator[str]:
+    """Everything that a recipe asks for and these capabilities lack."""
+    if form not in able.formats:
+        yield f"it writes {_list(able.formats)}, not {form}"
+    if device not in able.devices:
+        yield f"it runs on {_list(able.devices)}, not {device}"
+    for name, group in recipe.quantization.config_groups.items():
+        for fault in _group_faults(group, able):
+            yield f"config_groups.{name}: {fault}"
+    quantization = recipe.quantization
+    if quantization.kv_cache_scheme and not getattr(able, "kv_cache", False):
+        yield "it writes no kv_cache_scheme"
+    known = getattr(able, "transforms", ())
+    for transform in quantization.transforms:
+        if transform.get("name") not in known:
+            yield f"it knows no transform {transform.get('name')!r}"
+    if quantization.compensation and quantization.compensation.get("name") not in getattr(able, "compensations", ()):
+        yield f"it knows no compensation {quantization.compensation.get('name')!r}"
+
+
+def _group_faults(group: Group, able: Capabilities) -> Iterator[str]:
+    weights, inputs = group.weights, group.input_activations
+    bits = able.weight_bits.get(weights.type, ())
+    if weights.num_bits not in bits:
+        have = ", ".join(f"{kind} {_list(each)}" for kind, each in able.weight_bits.items())
+        yield f"weights of type {weights.type} with {weights.num_bits} bits; it stores {have}"
+    if weights.strategy not in able.strategies:
+        yield f"strategy {weights.strategy!r}; it knows {_list(able.strategies)}"
+    if not weights.symmetric and not able.asymmetric:
+        yield "asymmetric weights; it stores symmetric ones"
+    if weights.group_size and able.group_sizes and weights.group_size not in able.group_sizes:
+        yield f"group_size {weights.group_size}; it knows {_list(able.group_sizes)}"
+    if group.method.name not in able.methods:
+        yield f"method {group.method.name!r}; it knows {_list(able.methods)}"
+    if "Embedding" in group.targets and not able.embeddings:
+        yield "target 'Embedding'; it quantizes linear layers only"
+    if inputs is not None:
+        yield from _activation_faults(inputs, able)
+
+
+def _activation_faults(inputs: QuantizationArgs, able: Capabilities) -> Iterator[str]:
+    if inputs.num_bits not in able.activation_bits:
+        yield f"{inputs.num_bits}-bit inputs; it knows {_list(able.activation_bits) or 'none'}"
+
+
+def _list(items: Iterable[object]) -> str:
+    return ", ".join(str(item) for item in items)

@@ -1,0 +1,102 @@
+"""What the engine that a recipe names cannot load: facts from the engines' own code (INTEROP.md)."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+
+from quantrecipe.errors import RecipeError
+from quantrecipe.modeling.plan import Plan, PlannedModule
+from quantrecipe.recipe import Group, Recipe
+
+#: Projections that engines fuse into one matrix: all of a set must have the same scheme.
+FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("w1", "w3"))
+FUSING_ENGINES = ("vllm", "sglang", "tensorrt-llm")
+
+
+def check_engine(recipe: Recipe, plan: Plan, form: str) -> None:
+    """Raises RecipeError naming the first thing that the format or ``target.engine`` cannot hold."""
+    engine = (recipe.target.engine or "").lower()
+    fault = next(_faults(recipe, plan, form, engine), None)
+    if fault:
+        what, remedy = fault
+        raise RecipeError(what, remedy=remedy)
+
+
+def _faults(recipe: Recipe, plan: Plan, form: str, engine: str) -> Iterator[tuple[str, str]]:
+    """(fault, remedy), those of the format first."""
+    conv1d = next((module.name for module in plan.quantized if module.info.kind == "Conv1D"), None)
+    if conv1d and form == "compressed-tensors":
+        yield (
+            f"{conv1d} is a Conv1D, which compressed-tensors skips in silence",
+            "set quantization.format to gptq, or auto",
+        )
+    if form in ("gptq", "gptq_v2"):
+        yield from _gptq(recipe)
+    if engine == "vllm":
+        yield from _vllm(recipe, form)
+    if engine in FUSING_ENGINES:
+        yield from _fused(plan, engine)
+
+
+def _gptq(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    groups = list(recipe.quantization.config_groups.values())
+    if len({group.weights for group in groups}) > 1:
+        yield "a GPTQ file holds one scheme, and the groups differ", "use one scheme, or format compressed-tensors"
+    if any(group.input_activations for group in groups):
+        yield "a GPTQ file holds no activation quantization", "use format compressed-tensors"
+
+
+def _vllm(recipe: Recipe, form: str) -> Iterator[tuple[str, str]]:
+    for name, group in recipe.quantization.config_groups.items():
+        fault = _vllm_group(group) if form == "compressed-tensors" else None
+        if fault:
+            yield f"config_groups.{name}: {fault[0]}", fault[1]
+
+
+def _vllm_group(group: Group) -> tuple[str, str] | None:
+    weights, inputs = group.weights, group.input_activations
+    if weights.type != "int":
+        return None
+    if inputs is not None and not weights.symmetric:
+        return "vLLM takes symmetric weights only where inputs are quantized too", "set symmetric: true"
+    if inputs is not None and inputs.strategy == "group":
+        return "vLLM loads no activation groups", "use strategy token for input_activations"
+    if inputs is None and not weights.symmetric and weights.num_bits not in (4, 8):
+        return (
+            f"vLLM takes zero points at 4 and 8 bits only, not {weights.num_bits}",
+            "set symmetric: true, or format gptq_v2",
+        )
+    return None
+
+
+def _fused(plan: Plan, engine: str) -> Iterator[tuple[str, str]]:
+    """Fused projections whose parts differ."""
+    parents: dict[str, dict[str, PlannedModule]] = defaultdict(dict)
+    for module in plan.modules:
+        parent, _, leaf = module.name.rpartition(".")
+        parents[parent][leaf] = module
+    for parent, leaves in parents.items():
+        for names in FUSED:
+            parts = [leaves[name] for name in names if name in leaves]
+            if len({_scheme(part) for part in parts}) > 1:
+                listed = ", ".join(f"{part.name.rpartition('.')[2]} {_scheme(part)}" for part in parts)
+                yield (
+                    f"{engine} fuses {'/'.join(names)}, which must share a scheme, but {parent} has {listed}",
+                    "give them one group",
+                )
+
+
+def _scheme(module: PlannedModule) -> str:
+    return "unquantized" if module.group is None else module.group.scheme.name
+
+
+def is_conv1d(plan: Plan) -> bool:
+    """Whether a quantized layer is GPT-2's Conv1D."""
+    return any(module.info.kind == "Conv1D" for module in plan.quantized)
+
+
+def layer_of(name: str) -> str:
+    """A module's name with its layer number as ``*``, for tables."""
+    return re.sub(r"\.\d+\.", ".*.", name)

@@ -1,0 +1,63 @@
+"""Measures a saved checkpoint: what it lost against the original, and how large it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from quantrecipe.modeling.folder import ModelFolder
+from quantrecipe.modeling.stream import compute_dtype
+from quantrecipe.plugins.contract import Checkpoint, Progress
+from quantrecipe.runner.evaluate import Measures, convention_of, score, summarize
+from quantrecipe.runner.preflight import Prepared
+from quantrecipe.runner.scorers import Loaded, Scorer, Streamed
+
+READABLE = ("compressed-tensors", "gptq", "gptq_v2")
+
+
+def measure(prepared: Prepared, checkpoint: Checkpoint, progress: Progress) -> Measures | None:
+    """Perplexity, divergence and agreement over the recipe's windows; None where it asks for none."""
+    part, given = prepared.recipe.evaluation.perplexity, prepared.windows
+    if part is None or given is None:
+        return None
+    original: Scorer = Streamed(prepared.skeleton, prepared.device)
+    quantized = quantized_scorer(prepared, checkpoint)
+    scores = score(original, quantized, given.tokens, progress)
+    convention = convention_of(part, given, prepared.tokenizer, original.dtype, prepared.device)
+    original.close()
+    quantized.close()
+    return summarize(scores, given, convention, prepared.recipe.evaluation.divergence)
+
+
+def quantized_scorer(prepared: Prepared, checkpoint: Checkpoint) -> Scorer:
+    """The saved checkpoint: streamed by a reader written apart from the writer, or loaded by its backend."""
+    if checkpoint.format in READABLE:
+        from quantrecipe.runner.quantized import streamed
+
+        dtype = compute_dtype(prepared.skeleton.dtype, prepared.device)
+        return streamed(checkpoint.path, prepared.plan, prepared.device, dtype)
+    vocabulary = int(prepared.skeleton.model.config.get_text_config().vocab_size)
+    model = prepared.backend.load(checkpoint.path, prepared.device)
+    return Loaded(model, vocabulary, prepared.skeleton.dtype, prepared.device)
+
+
+def sizes(prepared: Prepared, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Bytes before and after, on disk; and the true bits of a quantized weight, scales and zero points included."""
+    stored = ModelFolder.open(checkpoint.path)
+    weights = sum(layer.rows * layer.columns for layer in checkpoint.layers)
+    packed = sum(layer.bytes for layer in checkpoint.layers)
+    before = _file_bytes(prepared.folder)
+    after = _file_bytes(stored)
+    return {
+        "original_file_bytes": before,
+        "file_bytes": after,
+        "quantized_weights": weights,
+        "quantized_bytes": packed,
+        "bits_per_weight": 8 * packed / weights if weights else None,
+        "original_bits_per_weight": 8 * prepared.skeleton.dtype.itemsize,
+    }
+
+
+def _file_bytes(folder: ModelFolder) -> int:
+    """Bytes of the weight files on disk."""
+    return sum(Path(folder.path / name).stat().st_size for name in folder.files())

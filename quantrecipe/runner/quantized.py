@@ -1,0 +1,98 @@
+"""A saved quantized checkpoint seen as plain weights, through a reader written apart from the writer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from quantrecipe.errors import DamageError
+from quantrecipe.modeling.folder import ModelFolder, TensorInfo
+from quantrecipe.modeling.plan import Plan
+from quantrecipe.modeling.skeleton import Skeleton
+from quantrecipe.plugins.native.activations import apply_scheme
+from quantrecipe.plugins.native.formats import unpack
+from quantrecipe.runner.scorers import Streamed
+from quantrecipe.schemes import QuantizationArgs
+
+#: What stands in a file for the weight of a module: the tensor that every one of the format has, then the rest.
+MARKS = (".qweight", ".weight_packed", ".weight_scale")
+PARTS = (*MARKS, ".qzeros", ".scales", ".g_idx", ".weight_zero_point", ".weight_shape", ".weight_g_idx", ".weight")
+
+
+class _Stored(ModelFolder):
+    """The tensors as stored, but compressed-tensors' scales in the dtype that codes are multiplied in."""
+
+    product: torch.dtype | None = None
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """A loader that computes in fp32 casts the scales to it before it multiplies; GPTQ's multiply in fp16."""
+        tensor = super().tensor(name)
+        return tensor.to(self.product) if self.product and name.endswith(".weight_scale") else tensor
+
+
+class DequantizedFolder(ModelFolder):
+    """A quantized folder whose packed modules read as ``<module>.weight``, dequantized when asked for.
+
+    transposed: modules whose weight the model holds as [K, N] (Conv1D).
+    """
+
+    def __init__(self, path: Path, config: dict[str, Any], tensors: dict[str, TensorInfo]) -> None:
+        self.stored = _Stored(path, config, dict(tensors))
+        self._quantization = unpack.quantization_config(config, path)
+        super().__init__(path, config, tensors)
+        self.transposed: set[str] = set()
+        self.modules = {name.removesuffix(mark) for name in tensors for mark in MARKS if name.endswith(mark)}
+        for module in self.modules:
+            parts = [f"{module}{part}" for part in PARTS if f"{module}{part}" in tensors]
+            first = tensors[parts[0]]
+            for part in parts:
+                del tensors[part]
+            tensors[f"{module}.weight"] = TensorInfo(f"{module}.weight", first.file, torch.float16, ())
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """A plain tensor, or a dequantized weight."""
+        module = name.removesuffix(".weight")
+        if module not in self.modules:
+            return super().tensor(name)
+        gptq = self._quantization.get("quant_method") in unpack.GPTQ_METHODS
+        read = unpack._gptq if gptq else unpack._compressed
+        weight = read(self.stored, module, self._quantization)
+        return weight.t().contiguous() if module in self.transposed else weight
+
+
+def open_dequantized(path: Path, dtype: torch.dtype) -> tuple[DequantizedFolder, Skeleton]:
+    """The folder and its architecture, as a loader that computes in ``dtype`` sees them.
+
+    Raises DamageError where it holds no quantized weights.
+    """
+    folder = DequantizedFolder.open(path)
+    assert isinstance(folder, DequantizedFolder)
+    folder.stored.product = dtype
+    if not folder.modules:
+        raise DamageError("the checkpoint holds no quantized weights", value=str(path))
+    skeleton = Skeleton(folder)
+    for info in skeleton.linears():
+        if info.kind == "Conv1D":
+            folder.transposed.add(skeleton.stored_name(f"{info.name}.weight").removesuffix(".weight"))
+    return folder, skeleton
+
+
+def round_inputs(skeleton: Skeleton, inputs: dict[str, QuantizationArgs], as_transformers: bool = False) -> None:
+    """Make the named modules see their inputs quantized, for good."""
+    for name, args in inputs.items():
+        apply_scheme(skeleton.model.get_submodule(name), args, as_transformers)
+
+
+def quantized_inputs(plan: Plan) -> dict[str, QuantizationArgs]:
+    """The modules of a plan whose inputs are quantized, and how."""
+    groups = {module.name: module.group for module in plan.quantized}
+    return {name: group.input_activations for name, group in groups.items() if group and group.input_activations}
+
+
+def streamed(path: Path, plan: Plan, device: str, dtype: torch.dtype) -> Streamed:
+    """The saved checkpoint as a scorer, its inputs rounded as the plan's groups say, one scale a token."""
+    _, skeleton = open_dequantized(path, dtype)
+    round_inputs(skeleton, quantized_inputs(plan))
+    return Streamed(skeleton, device, dtype)

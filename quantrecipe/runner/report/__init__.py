@@ -1,0 +1,1 @@
+"""Reports: results.json rendered as Markdown, with a plot beside it."""

@@ -1,0 +1,59 @@
+"""Writes results.json, the Markdown report and its plot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from quantrecipe.errors import OutputError, QuantRecipeError
+from quantrecipe.modeling.writer import write_json, write_text
+from quantrecipe.recipe import Output
+from quantrecipe.runner.finish import RESULTS
+from quantrecipe.runner.report.plot import layer_plot
+from quantrecipe.runner.report.render import render
+from quantrecipe.runner.staging import Staging
+
+REPORT = "report.md"
+
+
+def write_report(results: Mapping[str, Any], stage: Staging, output: Output) -> Path:
+    """Write results and report into the checkpoint's temporary folder, or the report where the recipe wants it.
+
+    Returns the path that the report has once the folder is in its place.
+    """
+    write_json(stage.folder / RESULTS, results)
+    wanted = Path(output.report).absolute() if output.report else stage.output / REPORT
+    if stage.output in wanted.parents:
+        write_markdown(results, stage.folder / wanted.relative_to(stage.output))
+    else:
+        write_markdown(results, wanted)
+    return wanted
+
+
+def write_markdown(results: Mapping[str, Any], path: Path) -> None:
+    """The report at ``path``, and its plot beside it as ``<name>-layers.svg``."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError("cannot write the report", value=str(path), limit=error.strerror) from error
+    plot = path.with_name(f"{path.stem}-layers.svg") if results["layers"] else None
+    if plot is not None:
+        write_text(plot, layer_plot(results["layers"]))
+    write_text(path, render(results, None if plot is None else plot.name))
+
+
+def rerender(results_path: Path, output: Path | None = None) -> Path:
+    """Render a results.json again; beside it unless told otherwise. Raises QuantRecipeError."""
+    try:
+        results = json.loads(results_path.read_text(encoding="utf-8"))
+        path = output or results_path.with_name(REPORT)
+        if results["schema"] != 1:
+            raise QuantRecipeError("results of another schema", value=results["schema"], limit="this version reads 1")
+    except OSError as error:
+        raise QuantRecipeError("cannot read the results", value=str(results_path), limit=error.strerror) from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise QuantRecipeError("not a results.json", value=str(results_path), limit=str(error)[:100]) from error
+    write_markdown(results, path)
+    return path

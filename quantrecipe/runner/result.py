@@ -1,0 +1,31 @@
+"""What a run leaves: paths, measures, verdicts, and the data that reports are made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from quantrecipe.runner.evaluate import Measures
+from quantrecipe.runner.gates import GateResult
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The outcome of ``quantrecipe.run``.
+
+    output: the checkpoint's folder. report: the Markdown file. results: what results.json holds.
+    exit_code: 0, or 1 where a gate failed, or 2 where one stays unsure.
+    """
+
+    output: Path
+    report: Path
+    measures: Measures | None
+    gates: tuple[GateResult, ...]
+    exit_code: int
+    results: dict[str, Any] = field(repr=False)
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in one sentence."""
+        return str(self.results["verdict"]["sentence"])

@@ -1,0 +1,130 @@
+"""A saved checkpoint as something that did not write it reads it: weights by module, tensors by name, logits."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from quantrecipe.errors import DamageError
+from quantrecipe.modeling.folder import ModelFolder
+from quantrecipe.runner.meter import available_memory
+from quantrecipe.runner.progress import Quiet
+from quantrecipe.runner.quantized import open_dequantized, round_inputs
+from quantrecipe.runner.scorers import Streamed
+from quantrecipe.schemes import QuantizationArgs
+
+#: Share of the free memory that a model may take; above it the checkpoint is read block by block instead.
+ROOM = 0.6
+
+
+class Source(Protocol):
+    """What verifying asks of a loader. ``label`` says which it is; ``model`` has every module, maybe empty."""
+
+    label: str
+    model: Any
+
+    def weight(self, name: str) -> torch.Tensor | None:
+        """The dequantized weight [N, K] of a module; None where it has none."""
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """A parameter of the model."""
+
+    def logits(self, tokens: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """fp64 logits [sequences, length, vocabulary], computed in ``dtype``."""
+
+
+class Whole:
+    """A model that transformers has loaded whole and dequantized."""
+
+    def __init__(self, model: nn.Module, label: str) -> None:
+        self.model, self.label = model.eval(), label
+
+    def weight(self, name: str) -> torch.Tensor | None:
+        """The module's weight, rows first."""
+        module = dict(self.model.named_modules()).get(name)
+        weight: torch.Tensor | None = getattr(module, "weight", None)
+        if weight is None or weight.is_meta:
+            return None
+        return weight.t() if type(module).__name__ == "Conv1D" else weight
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """A parameter."""
+        return self.model.get_parameter(name)
+
+    @torch.inference_mode()
+    def logits(self, tokens: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """The plain forward pass; the model stays in ``dtype``."""
+        logits: torch.Tensor = self.model.to(dtype)(tokens, use_cache=False).logits
+        return logits.double()
+
+
+class Reader:
+    """The reader written apart from the writer, a block at a time; for GPTQ files and for models that do not fit."""
+
+    def __init__(self, folder: Path, dtype: torch.dtype, inputs: dict[str, QuantizationArgs], why: str) -> None:
+        self.label = f"quantrecipe's reader, which shares no code with the writer ({why})"
+        self.dtype = dtype
+        self._folder, self._skeleton = open_dequantized(folder, dtype)
+        self.model = self._skeleton.model
+        # The writer's witness copies what transformers computes, whole-tensor scales on flattened inputs included.
+        round_inputs(self._skeleton, inputs, as_transformers=True)
+
+    def weight(self, name: str) -> torch.Tensor | None:
+        """The weight as a loader that computes in ``dtype`` has it."""
+        module = self._skeleton.stored_name(f"{name}.weight").removesuffix(".weight")
+        if module not in self._folder.modules:
+            return None
+        weight = self._folder.tensor(f"{module}.weight").to(self.dtype)
+        return weight.t() if module in self._folder.transposed else weight
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """A parameter as stored."""
+        return self._folder.tensor(self._skeleton.stored_name(name))
+
+    @torch.inference_mode()
+    def logits(self, tokens: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Streamed block by block."""
+        scorer = Streamed(self._skeleton, dtype=dtype)
+        scorer.run(tokens, Quiet())
+        logits = torch.cat([scorer.logits(batch, 0, tokens.shape[1]) for batch in range(len(scorer.stream.batches))])
+        scorer.close()
+        return logits.double()
+
+
+def open_source(request: dict[str, Any]) -> Source:
+    """The most independent loader that can open the checkpoint here. Raises DamageError."""
+    folder, dtype = Path(request["folder"]), getattr(torch, request["dtype"])
+    config = ModelFolder.open(folder).config.get("quantization_config", {})
+    inputs = {name: QuantizationArgs(**args) for name, args in request["inputs"].items()}
+    if config.get("quant_method") == "gptq" and not (find_spec("optimum") and find_spec("gptqmodel")):
+        return Reader(folder, dtype, inputs, "transformers opens GPTQ only with optimum and gptqmodel installed")
+    free = available_memory()
+    if free is not None and request["parameters"] * (dtype.itemsize + 4) > ROOM * free:
+        return Reader(folder, dtype, inputs, "the dequantized model does not fit the memory whole")
+    return _transformers(folder, dtype, config.get("quant_method"), request["trust_remote_code"])
+
+
+def _transformers(folder: Path, dtype: torch.dtype, method: str | None, trust_remote_code: bool) -> Whole:
+    import transformers
+
+    extra: dict[str, Any] = {}
+    if method == "compressed-tensors":
+        extra["quantization_config"] = transformers.CompressedTensorsConfig(dequantize=True)
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, trust_remote_code=trust_remote_code, **extra
+        )
+    except Exception as error:  # the library raises errors of many kinds
+        raise DamageError(
+            "transformers cannot load the checkpoint",
+            value=str(folder),
+            limit=f"{type(error).__name__}: {error}"[:300],
+            remedy="another quantization.format may do",
+        ) from error
+    return Whole(model, f"transformers {transformers.__version__}")
