@@ -33,6 +33,7 @@ lint: $(STAMP)  ## format, lint and types
 
 bench: $(STAMP)  ## the figures of the README
 	$(BIN)/python benchmarks/cold_start.py
+	$(BIN)/python benchmarks/quality.py demo w8a16:rtn w4a16:rtn w4a16:gptq w3a16:rtn w3a16:gptq w2a16:rtn w2a16:gptq
 
 clean:
 	rm -rf $(VENV) $(OUT) demo.yaml

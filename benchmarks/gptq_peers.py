@@ -48,7 +48,8 @@ class Outcome:
 
 def run_tool(tool: str, python: str, args: argparse.Namespace, tokens: Path, out: Path) -> Outcome:
     """Run one tool under ``time``-like accounting; its last line of output is JSON."""
-    command = [python, str(HERE / f"{tool}_gptq.py"), args.model, str(tokens), str(out)]
+    script = HERE.parent / "native.py" if tool == "native" else HERE / f"{tool}_gptq.py"
+    command = [python, str(script), args.model, str(tokens), str(out)]
     command += [str(args.bits), str(args.group), str(args.batch)]
     threads = {"OMP_NUM_THREADS": "2", "GPTQMODEL_CPU_WORKERS": "2", "HF_HUB_OFFLINE": "1", "NUMBA_NUM_THREADS": "2"}
     start = time.perf_counter()
@@ -70,7 +71,7 @@ def measure(args: argparse.Namespace, folder: Path) -> Measures:
     part = Perplexity(sequence_length=args.length, windows=args.windows)
     given = evaluation_windows(part, tokenizer, None)
     original = Streamed(Skeleton(ModelFolder.open(args.model)))
-    _, skeleton = open_dequantized(folder)
+    _, skeleton = open_dequantized(folder, original.skeleton.dtype)
     quantized = Streamed(skeleton, dtype=original.skeleton.dtype)
     scores = score(original, quantized, given.tokens, Quiet())
     return summarize(scores, given, convention_of(part, given, tokenizer, original.dtype, "cpu"))
@@ -98,7 +99,10 @@ def main() -> None:
     try:
         tokens = folder / "tokens.json"
         tokens.write_text(json.dumps(found.tokens.tolist()))
-        outcomes = [run_tool(tool, python, args, tokens, folder / tool) for tool, python in tools]
+        outcomes = []
+        for tool, python in tools:
+            outcomes.append(run_tool(tool, python, args, tokens, folder / tool))
+            print(outcomes[-1], flush=True)
         print_table(outcomes, [measure(args, outcome.folder) for outcome in outcomes])
     finally:
         shutil.rmtree(folder)

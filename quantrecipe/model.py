@@ -85,7 +85,7 @@ class ModelSpec:
     intermediate: int
     tied: bool
     gated: bool = True
-    conv1d: bool = False
+    plain_linear: bool = True
     experts: int = 0
     active_experts: int = 0
     training_tokens: float | None = None

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -20,7 +21,7 @@ from quantrecipe.schemes import WEIGHT_BITS, QuantizationArgs, Scheme, parse_sch
 from quantrecipe.units import parse_bytes
 
 
-def _size(text: str | int) -> str | int:
+def _size(text: Any) -> Any:
     try:
         parse_bytes(text)
     except QuantRecipeError as error:
@@ -39,7 +40,7 @@ def _increase(value: float | str) -> float | str:
     raise ValueError("write a positive number (0.1) or a share of the original ('1%')")
 
 
-Size = Annotated[str | int, AfterValidator(_size)]
+Size = Annotated[str | int, BeforeValidator(_size)]
 Increase = Annotated[float | str, AfterValidator(_increase)]
 
 

@@ -63,8 +63,9 @@ def load_recipe(path: str | Path) -> Recipe:
 
 def parse_recipe(text: str, name: str = "recipe") -> Recipe:
     """The recipe in a YAML text; ``name`` stands in errors for the file."""
-    loader = _Loader(text)
+    loader: _Loader | None = None
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         data = loader.construct_document(node) if node else None
     except yaml.MarkedYAMLError as error:
@@ -73,7 +74,8 @@ def parse_recipe(text: str, name: str = "recipe") -> Recipe:
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise RecipeError(f"{name}: not valid YAML", limit=str(error)[:200]) from error
     finally:
-        loader.dispose()
+        if loader:
+            loader.dispose()
     if not isinstance(data, dict):
         raise RecipeError(f"{name}: not a recipe", limit="a recipe is a mapping with version, model, quantization")
     try:

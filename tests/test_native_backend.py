@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from quantrecipe.errors import BackendError, ModelError
+from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.plugins.native.activations import apply_scheme, fake_quantize_tokens
 from quantrecipe.plugins.native.backend import NativeBackend
 from quantrecipe.plugins.native.formats.unpack import read_dequantized
@@ -49,12 +50,13 @@ def test_transformers_reads_back_what_was_meant(family: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("form", ["gptq", "gptq_v2"])
-@pytest.mark.parametrize("family", ["gpt2", "llama-tied", "bloom"])
+@pytest.mark.parametrize("family", ["gpt2", "llama-tied", "bloom", "falcon"])
 @torch.inference_mode()
 def test_the_reader_reads_back_gptq_files(family: str, form: str, tmp_path: Path) -> None:
     model = families.make_model(family, tmp_path / "model")
     checkpoint = quantize(model, tmp_path / "out", GPTQ4, form)
     check_reload(load(checkpoint.path, "cpu"), checkpoint)
+    assert "lm_head.weight" in ModelFolder.open(checkpoint.path)  # tied or not, as published GPTQ files have it
 
 
 @pytest.mark.parametrize("scheme", ["w8a8", "w4a8", "w4a8-g32"])
@@ -162,7 +164,8 @@ def test_scale_too_large_for_fp16_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("family", "groups", "form", "said"),
     [
-        ("gpt2", RTN4, "compressed-tensors", "Conv1D"),
+        ("gpt2", RTN4, "compressed-tensors", "no plain Linear"),
+        ("falcon", RTN4, "compressed-tensors", "no plain Linear"),
         ("llama", {"main": "w5a16-g32"}, "gptq", "bit width"),
         ("llama", {"main": "w8a8"}, "gptq", "activations"),
         ("llama", {**RTN4, "other": {"scheme": "w8a16", "targets": ["re:.*down_proj"]}}, "gptq", "more than one"),

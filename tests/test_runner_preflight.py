@@ -35,7 +35,7 @@ LLAMA = [_linear(f"model.layers.0.self_attn.{x}_proj") for x in "qkvo"] + [_line
 
 
 @pytest.mark.parametrize(
-    ("scheme", "conv1d", "expected"),
+    ("scheme", "odd", "expected"),
     [
         ("w4a16-g64", False, "compressed-tensors"),
         ("w3a16-g64", False, "gptq"),
@@ -45,8 +45,8 @@ LLAMA = [_linear(f"model.layers.0.self_attn.{x}_proj") for x in "qkvo"] + [_line
         ("w4a16-g64-asym", True, "gptq_v2"),
     ],
 )
-def test_auto_is_the_format_that_most_engines_read(scheme: str, conv1d: bool, expected: str) -> None:
-    assert choose_format(_recipe(main=scheme), NATIVE, conv1d) == expected
+def test_auto_is_the_format_that_most_engines_read(scheme: str, odd: bool, expected: str) -> None:
+    assert choose_format(_recipe(main=scheme), NATIVE, odd) == expected
 
 
 def test_a_mixed_recipe_goes_out_as_the_backends_first_format() -> None:
@@ -119,10 +119,11 @@ def test_engines(engine: str | None, form: str, groups: dict[str, Any], fault: s
         check_engine(recipe, plan, form)
 
 
-def test_conv1d_never_goes_out_as_compressed_tensors() -> None:
+@pytest.mark.parametrize("kind", ["Conv1D", "LinearSubclass"])
+def test_what_is_no_plain_linear_never_goes_out_as_compressed_tensors(kind: str) -> None:
     recipe = _recipe()
-    plan = make_plan(recipe, [_linear("transformer.h.0.attn.c_attn", "Conv1D")])
-    with pytest.raises(QuantRecipeError, match="Conv1D"):
+    plan = make_plan(recipe, [_linear("transformer.h.0.attn.c_attn", kind)])
+    with pytest.raises(QuantRecipeError, match="not a plain Linear"):
         check_engine(recipe, plan, "compressed-tensors")
 
 

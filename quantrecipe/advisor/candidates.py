@@ -81,9 +81,9 @@ def _schemes() -> Iterator[tuple[SchemeFacts, tuple[str, ...]]]:
 def _format(model: ModelSpec, scheme: SchemeFacts, readable: Collection[str]) -> str | None:
     """The format for a scheme: the usual one if the engine loads it, else the first that it loads and that holds it.
 
-    GPT-2's Conv1D goes out as GPTQ, since compressed-tensors skips it in silence.
+    GPT-2's Conv1D and Falcon's own class go out as GPTQ, since compressed-tensors skips them in silence.
     """
-    if model.conv1d:
+    if not model.plain_linear:
         usual = "gptq" if scheme.symmetric else "gptq_v2"
         return usual if format_fault(scheme, usual) is None else None
     usual = default_format(scheme)

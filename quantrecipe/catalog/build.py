@@ -89,7 +89,7 @@ def build_spec(name: str, entry: Mapping[str, Any], layout: Mapping[str, Any]) -
         id=name, family=entry["family"], hub_id=entry.get("hub"), matrices=matrices, norm_parameters=norms,
         kv=kv_geometry(entry, symbols), hidden=symbols["h"], layers=entry["layers"], heads=symbols["heads"],
         vocab=symbols["v"], context=entry["context"], intermediate=symbols["f"] or symbols["ef"],
-        tied=bool(entry.get("tied")), gated=layout["gated"], conv1d=layout.get("conv1d", False),
+        tied=bool(entry.get("tied")), gated=layout["gated"], plain_linear=layout.get("plain_linear", True),
         experts=symbols["e"], active_experts=entry.get("active_experts", 0),
         training_tokens=entry.get("training_tokens"), published=int(published) if published else None,
         norm=layout.get("norm", "rmsnorm"), activation=layout.get("activation"), source=entry["source"],

@@ -35,7 +35,7 @@ def spec_from_config(config: Mapping[str, Any], folder: Path, name: str) -> Mode
         norm_parameters=vectors, kv=_kv(text), hidden=int(text.hidden_size), layers=int(text.num_hidden_layers),
         heads=int(text.num_attention_heads), vocab=int(embedding.weight.shape[0]), context=_context(text),
         intermediate=_intermediate(text, matrices), tied=tied, gated=any("gate" in m.name for m in matrices),
-        conv1d=any(type(module).__name__ == "Conv1D" for module in model.modules()),
+        plain_linear=not any(_is_odd(module) for module in model.modules()),
         experts=int(_first(text, "num_local_experts", "num_experts", "n_routed_experts") or 0),
         active_experts=int(_first(text, "num_experts_per_tok", "num_experts_per_token") or 0),
         source=f"config.json in {folder}", local=True,
@@ -81,6 +81,11 @@ def _matrices(model: Any, head: Any, embedding: Any) -> tuple[list[Matrix], int]
                 rest.pop("bias")
         vectors += sum(p.numel() for p in rest.values())
     return [Matrix(g, n, r, c, count, q, b) for (n, r, c, b, g, q), count in counts.items()], vectors
+
+
+def _is_odd(module: Any) -> bool:
+    """A matrix that is no nn.Linear itself, which compressed-tensors' readers do not attach to."""
+    return _is_linear(module) and type(module).__name__ != "Linear"
 
 
 def _is_linear(module: Any) -> bool:

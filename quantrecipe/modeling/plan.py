@@ -83,7 +83,7 @@ def make_plan(recipe: Recipe, linears: Iterable[LinearInfo]) -> Plan:
 def matches(pattern: str, info: LinearInfo) -> bool:
     """Whether a target or ignore entry means this module.
 
-    A class name means every module of the class, where GPT-2's Conv1D counts as Linear; ``lm_head``
+    A class name means every module of the class, where GPT-2's Conv1D and subclasses count as Linear; ``lm_head``
     means the output head whatever the architecture calls it; ``re:`` must match from the start.
     """
     if pattern.startswith("re:"):
@@ -91,7 +91,7 @@ def matches(pattern: str, info: LinearInfo) -> bool:
     if pattern == HEAD_ALIAS and info.is_head:
         return True
     if pattern in ("Linear", "Conv1D", "Embedding"):
-        return info.kind == pattern or (pattern == "Linear" and info.kind == "Conv1D")
+        return info.kind == pattern or (pattern == "Linear" and info.kind != "Embedding")
     return info.name == pattern
 
 

@@ -16,7 +16,7 @@ from quantrecipe.errors import ModelError
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.names import stored_names, tied_names
 
-Kind = Literal["Linear", "Conv1D", "Embedding"]
+Kind = Literal["Linear", "LinearSubclass", "Conv1D", "Embedding"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,11 @@ class LinearInfo:
     block: int | None
     is_head: bool
     is_tied: bool
+
+    @property
+    def is_plain(self) -> bool:
+        """torch's own Linear, which compressed-tensors attaches to; not Conv1D or a subclass (Falcon's)."""
+        return self.kind == "Linear"
 
 
 class Skeleton:
@@ -190,7 +195,7 @@ def _find_blocks(model: nn.Module) -> list[Block]:
 
 def _kind(module: nn.Module) -> Kind | None:
     if isinstance(module, nn.Linear):
-        return "Linear"
+        return "Linear" if type(module) is nn.Linear else "LinearSubclass"
     if isinstance(module, nn.Embedding):
         return "Embedding"
     return "Conv1D" if type(module).__name__ == "Conv1D" else None

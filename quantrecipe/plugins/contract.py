@@ -91,7 +91,7 @@ class LayerRecord:
 
     relative_error: ||W - W_q||_F / ||W||_F. output_error: ||X W^T - X W_q^T||_F / ||X W^T||_F over the
     calibration inputs, None where none were seen. digest: sha256 of the dequantized weight in the
-    model's dtype, as an independent loader must give it back. bytes: codes, scales and zero points.
+    dtype that blocks compute in, as an independent loader must give it back. bytes: codes, scales and zero points.
     """
 
     name: str

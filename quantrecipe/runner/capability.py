@@ -13,17 +13,18 @@ from quantrecipe.schemes import QuantizationArgs
 from quantrecipe.storage import default_format
 
 
-def choose_format(recipe: Recipe, able: Capabilities, conv1d: bool) -> str:
+def choose_format(recipe: Recipe, able: Capabilities, odd: bool) -> str:
     """The output format: as the recipe says, or for ``auto`` the one that most engines read.
 
-    GPT-2's Conv1D does not exist for compressed-tensors, which skips it in silence: it goes out as GPTQ. A GPTQ
-    file has one scheme for all its layers, so that mixed recipes go out in the backend's first format.
+    What is no plain Linear (GPT-2's Conv1D, Falcon's own class) is skipped by compressed-tensors' readers: it goes
+    out as GPTQ. A GPTQ file has one scheme for all its layers, so that mixed recipes go out in the backend's first
+    format.
     """
     asked = recipe.quantization.format
     if asked != "auto":
         return asked
     groups = list(recipe.quantization.config_groups.values())
-    if conv1d:
+    if odd:
         wanted = "gptq" if all(group.weights.symmetric for group in groups) else "gptq_v2"
         return wanted if wanted in able.formats else able.default_format
     kinds = {group.weights for group in groups}
@@ -37,18 +38,18 @@ def _facts(group: Group) -> SchemeFacts:
     return SchemeFacts(group.scheme.name, args.num_bits, args.group_size or 0, args.symmetric, args.type, bits)
 
 
-def choose_backend(recipe: Recipe, conv1d: bool, device: str) -> tuple[Backend, str, tuple[str, ...]]:
+def choose_backend(recipe: Recipe, odd: bool, device: str) -> tuple[Backend, str, tuple[str, ...]]:
     """(backend, format, notes): the recipe's, or its fallback where that cannot do it. Raises BackendError."""
     wanted = recipe.quantization
     first = backend(wanted.backend)
-    form = choose_format(recipe, first.capabilities(), conv1d)
+    form = choose_format(recipe, first.capabilities(), odd)
     try:
         check_backend(recipe, first, form, device)
     except BackendError as error:
         if wanted.fallback is None:
             raise
         second = backend(wanted.fallback)
-        form = choose_format(recipe, second.capabilities(), conv1d)
+        form = choose_format(recipe, second.capabilities(), odd)
         check_backend(recipe, second, form, device)
         return second, form, (f"{error.line()}; its fallback {second.name!r} takes over",)
     return first, form, ()

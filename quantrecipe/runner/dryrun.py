@@ -14,7 +14,7 @@ from quantrecipe.plugins import manager
 from quantrecipe.plugins.contract import Backend
 from quantrecipe.recipe import Recipe
 from quantrecipe.runner.capability import choose_backend
-from quantrecipe.runner.engine_check import check_engine, is_conv1d, layer_of
+from quantrecipe.runner.engine_check import check_engine, is_odd, layer_of
 from quantrecipe.runner.locate import catalogue_spec, find_offline, linears
 from quantrecipe.runner.needs import Needs, Sizes, check_disk, count_needs
 from quantrecipe.runner.pipeline import override
@@ -36,7 +36,7 @@ def dry_run(recipe: Recipe, model: str | None, output: Path | None, device: str 
     asked = override(recipe, model, output)
     where = choose_device(device)
     outline = _outline(asked, manager.backend(asked.quantization.backend))
-    backend, form, notes = choose_backend(asked, is_conv1d(outline.plan), where)
+    backend, form, notes = choose_backend(asked, is_odd(outline.plan), where)
     check_engine(asked, outline.plan, form)
     check_disk(outline.needs, Path(asked.output.path))
     yield f"model      {asked.model.id}: {outline.source}"

@@ -26,10 +26,10 @@ def check_engine(recipe: Recipe, plan: Plan, form: str) -> None:
 
 def _faults(recipe: Recipe, plan: Plan, form: str, engine: str) -> Iterator[tuple[str, str]]:
     """(fault, remedy), those of the format first."""
-    conv1d = next((module.name for module in plan.quantized if module.info.kind == "Conv1D"), None)
-    if conv1d and form == "compressed-tensors":
+    odd = next((module.name for module in plan.quantized if not module.info.is_plain), None)
+    if odd and form == "compressed-tensors":
         yield (
-            f"{conv1d} is a Conv1D, which compressed-tensors skips in silence",
+            f"{odd} is not a plain Linear (GPT-2's Conv1D, Falcon's own class), and compressed-tensors skips it",
             "set quantization.format to gptq, or auto",
         )
     if form in ("gptq", "gptq_v2"):
@@ -92,9 +92,9 @@ def _scheme(module: PlannedModule) -> str:
     return "unquantized" if module.group is None else module.group.scheme.name
 
 
-def is_conv1d(plan: Plan) -> bool:
-    """Whether a quantized layer is GPT-2's Conv1D."""
-    return any(module.info.kind == "Conv1D" for module in plan.quantized)
+def is_odd(plan: Plan) -> bool:
+    """Whether a quantized layer is no plain Linear: GPT-2's Conv1D, Falcon's own class."""
+    return any(not module.info.is_plain for module in plan.quantized)
 
 
 def layer_of(name: str) -> str:

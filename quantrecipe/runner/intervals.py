@@ -32,7 +32,7 @@ class Interval:
         """The same, kept between two bounds that the true value cannot pass."""
         low = None if self.low is None else min(max(self.low, least), most)
         high = None if self.high is None else min(max(self.high, least), most)
-        return Interval(self.value, low, high, self.blocks, self.confidence)
+        return Interval(min(max(self.value, least), most), low, high, self.blocks, self.confidence)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""

@@ -75,8 +75,8 @@ def linears(spec: ModelSpec) -> list[LinearInfo]:
 
 
 def _modules(matrix: Matrix, spec: ModelSpec) -> Iterator[LinearInfo]:
-    conv1d = spec.conv1d and matrix.quantizable
-    kind: Kind = "Embedding" if matrix.group == "embeddings" else "Conv1D" if conv1d else "Linear"
+    odd = matrix.quantizable and not spec.plain_linear
+    kind: Kind = "Embedding" if matrix.group == "embeddings" else "LinearSubclass" if odd else "Linear"
     each = max(spec.experts, 1) if "{e}" in matrix.name else 1
     head = matrix.group == "head"
     for index in range(matrix.count):

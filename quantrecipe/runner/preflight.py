@@ -16,7 +16,7 @@ from quantrecipe.plugins.contract import Backend
 from quantrecipe.recipe import Recipe
 from quantrecipe.runner.calibration import CalibrationTokens, calibration_tokens
 from quantrecipe.runner.capability import choose_backend
-from quantrecipe.runner.engine_check import check_engine, is_conv1d
+from quantrecipe.runner.engine_check import check_engine, is_odd
 from quantrecipe.runner.evaluate import evaluation_windows
 from quantrecipe.runner.needs import Needs, Sizes, check_disk, check_memory, count_needs
 from quantrecipe.runner.tokens import Windows, load_tokenizer
@@ -69,7 +69,7 @@ def preflight(
         raise ModelError("the model is quantized already", value=str(model_path), remedy="start from the original")
     skeleton = Skeleton(folder, trust_remote_code)
     plan = make_plan(recipe, skeleton.linears())
-    backend, form, note = choose_backend(recipe, is_conv1d(plan), where)
+    backend, form, note = choose_backend(recipe, is_odd(plan), where)
     check_engine(recipe, plan, form)
     needs = plan_needs(recipe, plan, skeleton, backend)
     check_disk(needs, output)

@@ -83,7 +83,7 @@ def _prepare_process() -> None:
     """Before torch is imported: libraries keep quiet, and SIGTERM ends a run as an interrupt does.
 
     Threads that wait must sleep: OpenMP's default is to spin, which made the demo's evaluation 4 to 14 times
-    slower on 2 cores that other processes use as well, and no faster on idle ones.
+    slower on 2 cores that other processes use as well.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -38,8 +38,8 @@ class _Run:
         self.job = job
         self.folder = ModelFolder.open(job.model_path)
         self.skeleton = Skeleton(self.folder)
-        has_conv1d = any(one.info.kind == "Conv1D" for one in job.plan.quantized)
-        self.format = format_named(job.format, has_conv1d)
+        has_odd = any(not one.info.is_plain for one in job.plan.quantized)
+        self.format = format_named(job.format, has_odd)
         check_job(job, self.format)
         stored = self.skeleton.dtype
         self.dtype = compute_dtype(stored, job.device)
@@ -136,11 +136,19 @@ class _Run:
             if stored not in self.replaced:
                 name = self.format.stored_name(stored, full.get(stored, stored), self._prefix)
                 self.writer.add(name, self.folder.tensor(stored))
+        self._write_tied_head()
         self.writer.close()
         config = {**self.folder.config, "quantization_config": self.format.config(self.job.plan)}
         write_json(self.job.output_path / "config.json", config)
         for name, data in self.format.extra_files(self.job.plan).items():
             write_json(self.job.output_path / name, data)
+
+    def _write_tied_head(self) -> None:
+        """The tied head once more, where files of this format hold it."""
+        parameter = f"{self.skeleton.head}.weight"
+        tied = any(info.is_head and info.is_tied for info in self.skeleton.linears())
+        if self.format.unties and tied and parameter not in self.folder:
+            self.writer.add(parameter, self.folder.tensor(self.skeleton.stored_name(parameter)))
 
     def _checkpoint(self, logits: torch.Tensor) -> Checkpoint:
         order = {planned.name: place for place, planned in enumerate(self.job.plan.quantized)}

@@ -14,10 +14,10 @@ FORMATS: dict[str, Format] = {
 }
 
 
-def format_named(name: str, has_conv1d: bool) -> Format:
-    """The writer of that name; ``auto`` is compressed-tensors, or gptq where the model has Conv1D layers."""
+def format_named(name: str, has_odd: bool) -> Format:
+    """The writer of that name; ``auto`` is compressed-tensors, or gptq where some layer is no plain Linear."""
     if name == "auto":
-        name = "gptq" if has_conv1d else "compressed-tensors"
+        name = "gptq" if has_odd else "compressed-tensors"
     if name not in FORMATS:
         raise BackendError(
             "the native backend does not write this format", value=name, limit=f"it writes {', '.join(FORMATS)}"

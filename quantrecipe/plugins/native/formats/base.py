@@ -18,6 +18,10 @@ class Format(Protocol):
     def name(self) -> str:
         """The recipe's name for it."""
 
+    @property
+    def unties(self) -> bool:
+        """Whether its files hold a head that is tied to the embedding once more."""
+
     def check(self, plan: Plan) -> None:
         """Raises BackendError where the format, or its readers, cannot hold the plan."""
 

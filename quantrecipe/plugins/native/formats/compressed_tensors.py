@@ -29,13 +29,14 @@ class CompressedTensors:
     """The format of vLLM, SGLang and transformers."""
 
     name = "compressed-tensors"
+    unties = False
 
     def check(self, plan: Plan) -> None:
-        """Conv1D is skipped by every reader in silence."""
+        """Only a plain Linear is looked at by its readers; GPT-2's Conv1D and Falcon's own class are not."""
         for module in plan.quantized:
-            if module.info.kind == "Conv1D":
+            if not module.info.is_plain:
                 raise BackendError(
-                    "compressed-tensors cannot hold GPT-2's Conv1D layers",
+                    "compressed-tensors cannot hold a layer that is no plain Linear",
                     value=module.name,
                     limit="its readers would skip them in silence",
                     remedy="set format: gptq",

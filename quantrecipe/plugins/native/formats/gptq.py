@@ -23,6 +23,7 @@ class Gptq:
     """qweight, qzeros, scales, g_idx; one scheme for the whole model, weight-only."""
 
     name: Literal["gptq", "gptq_v2"]
+    unties: bool = True  # as AutoGPTQ's files do, and as loaders without tying expect
 
     def check(self, plan: Plan) -> None:
         """One scheme, 2, 3, 4 or 8 bits, 16-bit inputs, sizes that fill whole words."""
