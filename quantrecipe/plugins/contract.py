@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 class Capabilities:
     """What a backend can carry out; readable without its library.
 
-    weight_bits maps a number type (``int``, ``float``, ``nf4``, ``fp4``) to the bits it can store.
+    weight_bits maps a number type (``int``, ``float``, ``nf4``, ``fp4``) to the bits it can store; so does
+    kv_cache_bits for keys and values. activation_strategies: how inputs are given scales, such as ``token``;
+    static_activations: also with scales found on calibration text. transforms and compensations: by name.
     streams: memory does not grow with depth. resumes: a killed run goes on where it was.
     """
 
@@ -30,6 +32,12 @@ class Capabilities:
     asymmetric: bool = True
     embeddings: bool = False
     group_sizes: tuple[int, ...] | None = None
+    activation_types: tuple[str, ...] = ("int",)
+    activation_strategies: tuple[str, ...] = ("token",)
+    static_activations: bool = False
+    kv_cache_bits: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    transforms: tuple[str, ...] = ()
+    compensations: tuple[str, ...] = ()
     streams: bool = False
     resumes: bool = False
 
@@ -72,6 +80,8 @@ class Job:
     plan: which module gets which scheme and method.
     calibration: int64 token ids [sequences, tokens] on the CPU, or None where no method needs them.
     witness: int64 token ids [sequences, tokens], whose logits prove that the checkpoint reads back the same.
+    scratch: a folder that outlives a killed run, for what a resumed one goes on from; None = not resumable.
+    trust_remote_code: the user allowed Python code that comes with the model.
     """
 
     recipe: Recipe
@@ -83,6 +93,8 @@ class Job:
     format: str
     device: str
     progress: Progress
+    scratch: Path | None = None
+    trust_remote_code: bool = False
 
 
 @dataclass(frozen=True, slots=True)

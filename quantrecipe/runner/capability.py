@@ -85,13 +85,13 @@ def _faults(recipe: Recipe, able: Capabilities, form: str, device: str) -> Itera
         for fault in _group_faults(group, able):
             yield f"config_groups.{name}: {fault}"
     quantization = recipe.quantization
-    if quantization.kv_cache_scheme and not getattr(able, "kv_cache", False):
-        yield "it writes no kv_cache_scheme"
-    known = getattr(able, "transforms", ())
+    cache = quantization.kv_cache_scheme
+    if cache and cache.num_bits not in able.kv_cache_bits.get(cache.type, ()):
+        yield f"it writes no kv_cache_scheme of {cache.num_bits}-bit {cache.type}"
     for transform in quantization.transforms:
-        if transform.get("name") not in known:
+        if transform.get("name") not in able.transforms:
             yield f"it knows no transform {transform.get('name')!r}"
-    if quantization.compensation and quantization.compensation.get("name") not in getattr(able, "compensations", ()):
+    if quantization.compensation and quantization.compensation.get("name") not in able.compensations:
         yield f"it knows no compensation {quantization.compensation.get('name')!r}"
 
 
@@ -118,6 +118,12 @@ def _group_faults(group: Group, able: Capabilities) -> Iterator[str]:
 def _activation_faults(inputs: QuantizationArgs, able: Capabilities) -> Iterator[str]:
     if inputs.num_bits not in able.activation_bits:
         yield f"{inputs.num_bits}-bit inputs; it knows {_list(able.activation_bits) or 'none'}"
+    if inputs.type not in able.activation_types:
+        yield f"inputs of type {inputs.type}; it knows {_list(able.activation_types)}"
+    if inputs.strategy not in able.activation_strategies:
+        yield f"inputs with strategy {inputs.strategy!r}; it knows {_list(able.activation_strategies)}"
+    if not inputs.dynamic and not able.static_activations:
+        yield "static scales for inputs; it knows dynamic ones"
 
 
 def _list(items: Iterable[object]) -> str:

@@ -121,6 +121,7 @@ def _quantize(run: Run) -> Checkpoint:
         format=prepared.format,
         device=prepared.device,
         progress=run.progress,
+        trust_remote_code=run.options.trust_remote_code,
     )
     with run.meter.stage("quantize"):
         checkpoint = prepared.backend.quantize(job)

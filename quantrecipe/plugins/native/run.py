@@ -37,7 +37,7 @@ class _Run:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.folder = ModelFolder.open(job.model_path)
-        self.skeleton = Skeleton(self.folder)
+        self.skeleton = Skeleton(self.folder, job.trust_remote_code)
         has_odd = any(not one.info.is_plain for one in job.plan.quantized)
         self.format = format_named(job.format, has_odd)
         check_job(job, self.format)
