@@ -6,9 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
+from quantrecipe.errors import QuantRecipeError
+from quantrecipe.safe_yaml import parse, read_text
 
 FOLDER = Path(__file__).parent
+
+
+def _read(path: Path) -> Any:
+    return parse(read_text(path, "table", QuantRecipeError), path.name, QuantRecipeError).data
 
 
 def _number(value: Any, whole: bool) -> Any:
@@ -29,8 +34,7 @@ def _device(entry: dict[str, Any]) -> dict[str, Any]:
 
 def compile_tables(folder: Path = FOLDER) -> str:
     """The JSON text of both tables, one line a device and an engine."""
-    hardware = yaml.safe_load((folder / "hardware.yaml").read_text(encoding="utf-8"))
-    engines = yaml.safe_load((folder / "engines.yaml").read_text(encoding="utf-8"))
+    hardware, engines = (_read(folder / name) for name in ("hardware.yaml", "engines.yaml"))
     aliases = {alias: name for name, entry in hardware["devices"].items() for alias in entry.get("aliases", ())}
     devices = ",\n".join(f"{json.dumps(n)}: {json.dumps(_device(e))}" for n, e in hardware["devices"].items())
     programs = ",\n".join(f"{json.dumps(name)}: {json.dumps(entry)}" for name, entry in engines.items())

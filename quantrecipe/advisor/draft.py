@@ -40,7 +40,7 @@ def draft_recipe(one: Candidate, asked: Constraints, reasons: Sequence[Rule]) ->
 
 
 def _target(asked: Constraints) -> dict[str, Any]:
-    target: dict[str, Any] = {"memory": asked.size_text}
+    target: dict[str, Any] = {"memory": asked.size_text} if asked.size_text else {}
     if asked.device:
         target["hardware"] = {"name": asked.device.name, "count": asked.gpus}
     target |= {"context": asked.context, "batch": asked.batch}

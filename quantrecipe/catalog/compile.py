@@ -7,19 +7,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from quantrecipe.errors import ModelError
+from quantrecipe.safe_yaml import parse, read_text
 
 FOLDER = Path(__file__).parent
 _LAYOUTS = "architectures.yaml"
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ModelError(f"{path}: not a catalogue file", limit=" ".join(str(error).split())[:200]) from error
+    data = parse(read_text(path, "catalogue file", ModelError), str(path), ModelError).data
     if not isinstance(data, dict):
         raise ModelError(f"{path}: not a catalogue file", limit="a mapping with source, defaults, families")
     return data

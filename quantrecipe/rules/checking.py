@@ -10,7 +10,7 @@ from quantrecipe.rules.operands import RuleError
 from quantrecipe.rules.pack import Pack
 from quantrecipe.rules.pack_file import check_document, read_document
 from quantrecipe.rules.rule import Query
-from quantrecipe.rules.yaml_lines import Document
+from quantrecipe.safe_yaml import Document
 
 
 def check_pack(path: str | Path) -> Pack | list[str]:

@@ -11,9 +11,7 @@ from pydantic import ValidationError
 from quantrecipe.errors import did_you_mean
 from quantrecipe.rules.operands import RuleError
 from quantrecipe.rules.pack import Pack, Part, QueryPart, RulePart
-from quantrecipe.rules.yaml_lines import Document, Keys, parse_document
-
-MAX_BYTES = 1_000_000
+from quantrecipe.safe_yaml import Document, parse, read_text
 
 
 def read_pack(path: str | Path) -> Pack:
@@ -36,7 +34,7 @@ def check_file(path: str | Path) -> Pack | list[str]:
 
 def read_document(path: str | Path) -> Document:
     """The YAML file as data with line numbers. Raises RuleError where it is unreadable or no YAML."""
-    return parse_document(_text(Path(path)), str(path))
+    return parse(read_text(path, "rule pack", RuleError), str(path), RuleError)
 
 
 def check_document(document: Document, name: str) -> Pack | list[str]:
@@ -48,27 +46,16 @@ def check_document(document: Document, name: str) -> Pack | list[str]:
         return [text for _, text in sorted(faults, key=lambda pair: pair[0])]
 
 
-def _text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise RuleError("the rule pack is too large", value=str(path), limit=f"at most {MAX_BYTES} bytes")
-        return data.decode("utf-8")
-    except (OSError, ValueError) as error:
-        detail = error.strerror if isinstance(error, OSError) else "not UTF-8 text, or not a path"
-        raise RuleError("cannot read the rule pack", value=str(path), limit=detail) from error
-
-
 def _fault(fault: Any, document: Document, name: str) -> tuple[int, str]:
     """The line of one pydantic fault, and its text."""
-    keys = _place(fault["loc"], document)
-    line = document.lines.get(keys, 1)
+    line = document.line(fault["loc"])  # pydantic adds names of types at the end of a path
     where = f"{name}:{line}: {_named(fault['loc'], document.data)}"
     if fault["type"] == "extra_forbidden":
         known = _known(fault["loc"])
         error = RuleError(
-            f"{where}: unknown key", limit=f"allowed: {', '.join(known)}", remedy=did_you_mean(str(keys[-1]), known)
+            f"{where}: unknown key",
+            limit=f"allowed: {', '.join(known)}",
+            remedy=did_you_mean(str(fault["loc"][-1]), known),
         )
     else:
         value = fault.get("input")
@@ -78,14 +65,6 @@ def _fault(fault: Any, document: Document, name: str) -> tuple[int, str]:
         shown = value if plain and len(str(value)) <= 80 else None
         error = RuleError(where, value=shown, limit=message, remedy=did_you_mean(str(value), words))
     return line, str(error)
-
-
-def _place(loc: tuple[str | int, ...], document: Document) -> Keys:
-    """The deepest part of the path that stands in the file (pydantic adds names of types)."""
-    keys = tuple(loc)
-    while keys and keys not in document.lines:
-        keys = keys[:-1]
-    return keys
 
 
 def _named(loc: tuple[str | int, ...], data: Any) -> str:

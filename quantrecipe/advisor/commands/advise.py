@@ -60,7 +60,7 @@ def render(advice: Advice, output_format: str, recipe_path: str | None) -> str:
 
         return json.dumps(advice.to_json(), indent=2, allow_nan=False) + "\n"
     if output_format == "yaml":
-        from quantrecipe.advisor.render.yaml_text import recipe_yaml
+        from quantrecipe.recipe_text import recipe_yaml
 
         return recipe_yaml(advice.recipe_data) if advice.recipe_data else ""
     if output_format == "markdown":
@@ -75,7 +75,7 @@ def render(advice: Advice, output_format: str, recipe_path: str | None) -> str:
 
 def write_recipe(advice: Advice, path: Path) -> None:
     """The recipe as YAML. Raises OutputError where the file cannot be written."""
-    from quantrecipe.advisor.render.yaml_text import recipe_yaml
+    from quantrecipe.recipe_text import recipe_yaml
 
     try:
         path.write_text(recipe_yaml(advice.recipe_data or {}), encoding="utf-8")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from quantrecipe.advisor.advice import Advice
 from quantrecipe.advisor.render.text import budget_line, describe, memory_rows, quality_line, share
-from quantrecipe.advisor.render.yaml_text import recipe_yaml
+from quantrecipe.recipe_text import recipe_yaml
 from quantrecipe.units import format_bytes
 
 

@@ -22,8 +22,7 @@ def recipe_yaml(data: Mapping[str, Any]) -> str:
 
 def _mapping(data: Mapping[str, Any], depth: int) -> Iterator[str]:
     for key, value in data.items():
-        if value is not None:
-            yield from _entry(f"{'  ' * depth}{_scalar(key)}:", value, depth)
+        yield from _entry(f"{'  ' * depth}{_scalar(key)}:", value, depth)
 
 
 def _entry(head: str, value: Any, depth: int) -> Iterator[str]:
@@ -54,7 +53,7 @@ def _of_mappings(value: Any) -> bool:
 
 def _flow(value: Any) -> str:
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_scalar(key)}: {_flow(v)}" for key, v in value.items() if v is not None) + "}"
+        return "{" + ", ".join(f"{_scalar(key)}: {_flow(v)}" for key, v in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_flow, value)) + "]"
     return _scalar(value)
@@ -72,4 +71,6 @@ def _scalar(value: Any) -> str:
 def _float(value: float) -> str:
     """A float that YAML 1.1 reads as one: with a point before any exponent."""
     text = repr(value)
+    if text in ("inf", "-inf", "nan"):
+        return text.replace("inf", ".inf").replace("nan", ".nan")
     return text.replace("e", ".0e") if "e" in text and "." not in text else text
