@@ -84,13 +84,15 @@ class GptqMethod(Part):
     """GPTQ (arXiv:2210.17323): Hessian-aware rounding, column by column.
 
     dampening_frac: share of the Hessian's mean diagonal added to the diagonal.
-    actorder: ``static`` takes columns by falling diagonal of the Hessian and keeps the groups in their place.
+    actorder: ``static`` takes columns by falling diagonal of the Hessian and keeps the groups in their place;
+    ``group_aware`` takes groups so, and the columns within each, with scales from the weights as compensated by then
+    (arXiv:2505.14638). Neither changes what is stored.
     block_size: columns between two updates of the rest of the matrix.
     """
 
     name: Literal["gptq"]
     dampening_frac: float = Field(0.01, gt=0, lt=1)
-    actorder: Literal["static"] | None = "static"
+    actorder: Literal["static", "group_aware"] | None = "static"
     block_size: int = Field(128, ge=1, le=8192)
 
 

@@ -8,14 +8,18 @@ import torch
 
 from quantrecipe.errors import BackendError
 from quantrecipe.plugins.native import gptq as solver
-from quantrecipe.plugins.native.hessian import Hessian, add_lower_product, factorize
+from quantrecipe.plugins.native.factor import Factor, Setting, factorize_
+from quantrecipe.plugins.native.hessian import Hessian, add_lower_product
 from quantrecipe.plugins.native.qparams import Storage, code_range, dequantize, make_grid
 from quantrecipe.plugins.native.rtn import rtn
+from quantrecipe.recipe import GptqMethod
 from quantrecipe.schemes import QuantizationArgs
 from tests.reference import gptq as reference
 
 F32 = Storage(torch.float32, torch.float32)
 ROWS, COLUMNS, TOKENS = 24, 96, 400
+ORDERS = (None, "static", "group_aware")
+PER_CHANNEL = QuantizationArgs(num_bits=4, strategy="channel")
 
 
 def inputs(seed: int = 0, dead: bool = False) -> torch.Tensor:
@@ -38,15 +42,30 @@ def hessian_of(x: torch.Tensor) -> Hessian:
     return hessian
 
 
+def factor_of(x: torch.Tensor, args: QuantizationArgs, actorder: str | None) -> Factor:
+    method = GptqMethod.model_validate({"name": "gptq", "actorder": actorder})
+    return hessian_of(x).factor(Setting.of(method, args), "layer", print)
+
+
 def ours(
-    w: torch.Tensor, x: torch.Tensor, args: QuantizationArgs, by_diagonal: bool, block: int = 128
+    w: torch.Tensor, x: torch.Tensor, args: QuantizationArgs, actorder: str | None, block: int = 128
 ) -> torch.Tensor:
-    factor = hessian_of(x).factor(0.01, by_diagonal, "layer", print)
-    result = solver.gptq(w, factor, args, F32, block)
+    result = solver.gptq(w, factor_of(x, args, actorder), args, F32, block)
     return dequantize(result.codes, result.grid)
 
 
-def theirs(w: torch.Tensor, x: torch.Tensor, args: QuantizationArgs, by_diagonal: bool) -> np.ndarray:
+def order_of(h: np.ndarray, size: int, actorder: str | None) -> list[int]:
+    """Column after column as the papers take them."""
+    falling = [int(i) for i in np.argsort(-np.diag(h), kind="stable")]
+    if actorder == "static":
+        return falling
+    if actorder is None:
+        return sorted(falling)
+    groups = list(dict.fromkeys(column // size for column in falling))  # by the greatest of each
+    return [column for group in groups for column in falling if column // size == group]
+
+
+def theirs(w: torch.Tensor, x: torch.Tensor, args: QuantizationArgs, actorder: str | None) -> np.ndarray:
     """The paper's loop in float64, with grids written out here."""
     h = reference.hessian(x.numpy(), 0.01)
     size = args.group_size or COLUMNS
@@ -64,24 +83,23 @@ def theirs(w: torch.Tensor, x: torch.Tensor, args: QuantizationArgs, by_diagonal
     def nearest(column: np.ndarray, index: int, now: np.ndarray) -> np.ndarray:
         g = index // size
         if g not in grids:
-            source = w.numpy().astype(np.float64) if by_diagonal or args.strategy != "group" else now
+            source = w.numpy().astype(np.float64) if actorder == "static" or args.strategy != "group" else now
             grids[g] = grid_of(source[:, g * size : (g + 1) * size])
         s, z = grids[g]
         return (np.clip(np.round(column / s) + z, low, high) - z) * s
 
-    order = np.argsort(-np.diag(h), kind="stable") if by_diagonal else np.arange(COLUMNS)
-    return reference.solve(w.numpy(), h, [int(i) for i in order], nearest)
+    return reference.solve(w.numpy(), h, order_of(h, size, actorder), nearest)
 
 
-@pytest.mark.parametrize("by_diagonal", [False, True])
+@pytest.mark.parametrize("actorder", ORDERS)
 @pytest.mark.parametrize("symmetric", [False, True])
 @pytest.mark.parametrize("group", [None, 16, 32])
 @pytest.mark.parametrize("bits", [2, 4, 8])
-def test_equals_the_papers_equations(bits: int, group: int | None, symmetric: bool, by_diagonal: bool) -> None:
+def test_equals_the_papers_equations(bits: int, group: int | None, symmetric: bool, actorder: str | None) -> None:
     strategy = "group" if group else "channel"
     args = QuantizationArgs(num_bits=bits, symmetric=symmetric, strategy=strategy, group_size=group)
     w, x = weights(), inputs()
-    got, want = ours(w, x, args, by_diagonal).double().numpy(), theirs(w, x, args, by_diagonal)
+    got, want = ours(w, x, args, actorder).double().numpy(), theirs(w, x, args, actorder)
     # A weight half way between two codes may fall either way in fp32; then all after it differ a little.
     same_rows = np.isclose(got, want, atol=1e-4).all(1)
     assert same_rows.mean() >= (0.75 if bits == 8 else 0.9)
@@ -92,17 +110,17 @@ def test_equals_the_papers_equations(bits: int, group: int | None, symmetric: bo
 def test_dead_columns_round_to_nearest_and_touch_nobody() -> None:
     args = QuantizationArgs(num_bits=4, strategy="group", group_size=16)
     w, x = weights(), inputs(dead=True)
-    got, want = ours(w, x, args, True), theirs(w, x, args, True)
+    got, want = ours(w, x, args, "static"), theirs(w, x, args, "static")
     nearest = rtn(w, args, F32)
     assert torch.equal(got[:, [3, 50]], dequantize(nearest.codes, nearest.grid)[:, [3, 50]])
     assert np.isclose(got.numpy(), want, atol=1e-4).all(1).mean() >= 0.9
 
 
 @pytest.mark.parametrize("group", [None, 32])
-@pytest.mark.parametrize("by_diagonal", [False, True])
-def test_block_size_does_not_matter(by_diagonal: bool, group: int | None) -> None:
+@pytest.mark.parametrize("actorder", ORDERS)
+def test_block_size_does_not_matter(actorder: str | None, group: int | None) -> None:
     args = QuantizationArgs(num_bits=4, strategy="group" if group else "channel", group_size=group)
-    results = [ours(weights(), inputs(), args, by_diagonal, block) for block in (1, 7, 32, 128)]
+    results = [ours(weights(), inputs(), args, actorder, block) for block in (1, 7, 32, 128)]
     for other in results[1:]:
         assert torch.isclose(other, results[0], atol=1e-4).float().mean() > 0.995
 
@@ -111,18 +129,18 @@ def test_better_than_rounding_to_nearest() -> None:
     args = QuantizationArgs(num_bits=3, strategy="group", group_size=32)
     w, x = weights(), inputs()
     nearest = rtn(w, args, F32)
-    loss = {True: 0.0, False: 0.0}
-    for by_diagonal in loss:
-        loss[by_diagonal] = float((x @ (w - ours(w, x, args, by_diagonal)).t()).norm())
+    loss = dict.fromkeys(ORDERS, 0.0)
+    for actorder in loss:
+        loss[actorder] = float((x @ (w - ours(w, x, args, actorder)).t()).norm())
     plain = float((x @ (w - dequantize(nearest.codes, nearest.grid)).t()).norm())
     assert max(loss.values()) < 0.8 * plain
 
 
 def test_compiled_loop_equals_the_eager_one(monkeypatch: pytest.MonkeyPatch) -> None:
     args = QuantizationArgs(num_bits=4, symmetric=False, strategy="group", group_size=16)
-    compiled = ours(weights(), inputs(), args, True, 32)
+    compiled = ours(weights(), inputs(), args, "static", 32)
     monkeypatch.setattr(solver, "compiled_columns", solver.eager_columns)
-    assert torch.isclose(ours(weights(), inputs(), args, True, 32), compiled, atol=1e-4).float().mean() > 0.995
+    assert torch.isclose(ours(weights(), inputs(), args, "static", 32), compiled, atol=1e-4).float().mean() > 0.995
 
 
 @pytest.mark.parametrize("columns", [1, 3, 30, 65])
@@ -141,26 +159,37 @@ def test_hessian_is_the_sum_of_outer_products(columns: int, dtype: torch.dtype) 
 def test_factor_is_the_upper_cholesky_factor_of_the_inverse() -> None:
     x = inputs()
     h = reference.hessian(x.numpy(), 0.01)
-    factor = hessian_of(x).factor(0.01, False, "layer", print)
     want = np.linalg.cholesky(np.linalg.inv(h)).T
-    assert np.allclose(factor.U.numpy(), want, rtol=1e-3, atol=1e-5)
+    assert np.allclose(factor_of(x, PER_CHANNEL, None).U.triu().numpy(), want, rtol=1e-3, atol=1e-5)
+
+
+def test_one_hessian_serves_settings_in_turn_and_comes_back_whole() -> None:
+    x, w = inputs(dead=True), weights()
+    groups = QuantizationArgs(num_bits=4, strategy="group", group_size=16)
+    hessian, want = hessian_of(x), 2 * x.double().t() @ x.double() / TOKENS
+    for actorder in (*ORDERS, *reversed(ORDERS)):
+        setting = Setting.of(GptqMethod.model_validate({"name": "gptq", "actorder": actorder}), groups)
+        got = hessian.factor(setting, "layer", print)
+        alone = factor_of(x, groups, actorder)
+        assert torch.equal(got.U.triu(), alone.U.triu())
+        energy = float(torch.trace(w.double() @ want @ w.double().t()))
+        assert hessian.energy(w) == pytest.approx(energy, rel=1e-5)
+    assert torch.allclose(hessian.matrix().double(), want, rtol=1e-5, atol=1e-5)
 
 
 def test_dampening_is_raised_and_said() -> None:
     said: list[str] = []
-    x = torch.ones(4, 8)
-    H = x.t() @ x - 0.5 * torch.eye(8)
-    factor = factorize(H, 0.01, False, "layer.7", said.append)
-    assert factor.dampening > 0.01
+    H = torch.full((8, 8), 4.0) - 0.5 * torch.eye(8)
+    assert factorize_(H, H.diagonal().clone(), 0.01, "layer.7", said.append) > 0.01
     assert said and "layer.7" in said[0] and "dampening" in said[0]
-    assert torch.isfinite(factor.U).all()
+    assert torch.isfinite(H).all()
 
 
 def test_nan_activation_names_the_layer() -> None:
     hessian = Hessian(4)
     hessian.add(torch.tensor([[1.0, float("nan"), 0, 0]]))
     with pytest.raises(BackendError, match=r"model\.layers\.0\.fc1"):
-        hessian.factor(0.01, False, "model.layers.0.fc1", print)
+        hessian.factor(Setting(0.01, sorts=False), "model.layers.0.fc1", print)
 
 
 def test_product_leaves_what_is_above_the_strips_alone() -> None:
@@ -174,6 +203,6 @@ def test_any_size(shape: tuple[int, int]) -> None:
     args = QuantizationArgs(num_bits=4, strategy="channel")
     w = torch.randn(shape, generator=torch.Generator().manual_seed(5))
     x = torch.randn(64, shape[1], generator=torch.Generator().manual_seed(6))
-    result = solver.gptq(w, hessian_of(x).factor(0.01, True, "layer", print), args, F32)
+    result = solver.gptq(w, factor_of(x, args, "static"), args, F32)
     assert result.codes.shape == shape
     assert make_grid(w, args, F32).scale.shape == (shape[0], 1)

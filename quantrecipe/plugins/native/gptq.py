@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from quantrecipe.plugins.native.hessian import Factor
+from quantrecipe.plugins.native.factor import Factor
 from quantrecipe.plugins.native.qparams import Grid, Quantized, Storage, code_range, make_grid
 from quantrecipe.schemes import QuantizationArgs
 
@@ -17,38 +17,47 @@ def gptq(
 ) -> Quantized:
     """Quantize fp32 weight [N, K] given the factor of its inputs' inverse Hessian.
 
-    With ``factor.order`` (act-order) columns are taken by falling diagonal, while groups keep their place
-    and their scales come from the original weights. Without it, a group's scale is taken when its first
-    column is reached, from the weights as compensated by then (section 4, "grouping").
+    Groups that the factor's order keeps whole (no act-order, or the group-aware one) get their scale when their
+    first column is reached, from the weights as compensated by then (section 4, "grouping"). Where act-order
+    scatters them (``static``), they keep their place and their scales come from the original weights.
     """
-    if factor.order is None and args.strategy == "group":
-        return _solve_by_group(weight, factor.U, args, storage, block_size)
+    if args.strategy == "group" and (factor.order is None or factor.group_size):
+        return _solve_by_group(weight, factor, args, storage, block_size)
     grid = make_grid(weight, args, storage)
-    order = factor.order
-    columns = torch.arange(weight.shape[1], device=weight.device) if order is None else order
+    columns = _columns(weight, factor)
     group = columns // (weight.shape[1] // grid.scale.shape[1])
     sweep = Sweep.over(weight[:, columns], factor.U, args, group)
     for start, stop in _blocks(0, weight.shape[1], block_size):
         sweep.quantize(start, stop, grid)
-    codes = sweep.codes if order is None else torch.empty_like(sweep.codes).index_copy_(1, order, sweep.codes)
-    return Quantized(codes, grid, args)
+    return Quantized(_replaced(sweep.codes, factor.order), grid, args)
 
 
 def _solve_by_group(
-    weight: torch.Tensor, U: torch.Tensor, args: QuantizationArgs, storage: Storage, block_size: int
+    weight: torch.Tensor, factor: Factor, args: QuantizationArgs, storage: Storage, block_size: int
 ) -> Quantized:
-    """Columns in order; blocks end where groups end, so a group's weights are up to date when it begins."""
+    """Group after group; blocks end where groups end, so a group's weights are up to date when it begins."""
     size = args.group_size or weight.shape[1]
     group = torch.zeros(weight.shape[1], dtype=torch.int64, device=weight.device)
-    sweep = Sweep.over(weight.clone(), U, args, group)
+    sweep = Sweep.over(weight[:, _columns(weight, factor)], factor.U, args, group)
     grids = []
     for first in range(0, weight.shape[1], size):
         grids.append(make_grid(sweep.W[:, first : first + size], args, storage))
         for start, stop in _blocks(first, first + size, block_size):
             sweep.quantize(start, stop, grids[-1])
+    places = None if factor.order is None else factor.order[::size] // size
     zeros = [grid.zero for grid in grids if grid.zero is not None]
-    grid = Grid(torch.cat([grid.scale for grid in grids], 1), torch.cat(zeros, 1) if zeros else None)
-    return Quantized(sweep.codes, grid, args)
+    scale = _replaced(torch.cat([grid.scale for grid in grids], 1), places)
+    grid = Grid(scale, _replaced(torch.cat(zeros, 1), places) if zeros else None)
+    return Quantized(_replaced(sweep.codes, factor.order), grid, args)
+
+
+def _columns(weight: torch.Tensor, factor: Factor) -> torch.Tensor:
+    return torch.arange(weight.shape[1], device=weight.device) if factor.order is None else factor.order
+
+
+def _replaced(found: torch.Tensor, order: torch.Tensor | None) -> torch.Tensor:
+    """Columns that were computed in ``order``, back in their places."""
+    return found if order is None else torch.empty_like(found).index_copy_(1, order, found)
 
 
 def _blocks(first: int, last: int, size: int) -> Iterator[tuple[int, int]]:
@@ -60,7 +69,8 @@ def _blocks(first: int, last: int, size: int) -> Iterator[tuple[int, int]]:
 class Sweep:
     """The state of one pass over the columns.
 
-    W: fp32 [N, K], the weights as compensated so far, in the order of the pass. U: fp32 [K, K], upper.
+    W: fp32 [N, K], the weights as compensated so far, in the order of the pass. U: fp32 [K, K], of which
+    only the upper triangle is read.
     group: int64 [K], the scale that each column uses. codes: int8 [N, K]. limits: least and greatest code.
     """
 

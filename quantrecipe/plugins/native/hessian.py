@@ -1,51 +1,102 @@
-"""The layer-wise Hessian H = 2 X X^T of GPTQ (arXiv:2210.17323, section 2), and the factor of its inverse."""
+"""The layer-wise Hessian H = 2 X X^T of GPTQ (arXiv:2210.17323, section 2), kept in one matrix with its factor."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 
 from quantrecipe.errors import BackendError
+from quantrecipe.plugins.native.factor import Factor, Setting, column_order, factorize_
+from quantrecipe.plugins.native.triangular import blocks, mirror_, permute_
 
 STRIPS = 4
-MAX_DAMPENING = 1e4
 
 
 class Hessian:
-    """H = (2 / n) sum_t x_t x_t^T over n tokens, fp32 [K, K], shared by all layers with this input."""
+    """H = (2 / n) sum_t x_t x_t^T over n tokens, fp32 [K, K], shared by all layers with this input.
+
+    There is one matrix of this size: the factor is computed inside it, beside the other triangle of H, from which
+    H comes back when it is asked for another setting.
+    """
 
     def __init__(self, columns: int, device: torch.device | str = "cpu") -> None:
         self.tokens = 0
-        self._sum = torch.zeros(columns, columns, dtype=torch.float32, device=device)
-        self._whole = False
-        self._factors: dict[tuple[float, bool], Factor] = {}
+        self._held = torch.zeros(columns, columns, dtype=torch.float32, device=device)
+        self._diagonal: torch.Tensor | None = None  # of H, once it is whole; in the order of ``_order``
+        self._order: torch.Tensor | None = None
+        self._factor: tuple[Setting, Factor] | None = None
 
     def add(self, inputs: torch.Tensor) -> None:
-        """Accumulate inputs [..., K] of any float dtype; not after ``matrix``."""
+        """Accumulate inputs [..., K] of any float dtype; not after ``matrix``, ``factor`` or ``energy``."""
         flat = inputs.reshape(-1, inputs.shape[-1])
-        add_lower_product(self._sum, flat, self.tokens)
+        add_lower_product(self._held, flat, self.tokens)
         self.tokens += len(flat)
 
     def matrix(self, name: str = "a layer") -> torch.Tensor:
-        """H itself, symmetric. Raises BackendError where an activation was NaN or infinite."""
-        if not torch.isfinite(self._sum.diagonal()).all():
-            raise BackendError(
-                f"an input of {name} is NaN or infinite on the calibration text",
-                remedy="run the original model on that text first; fp16 models may overflow, try bf16 or fp32",
-            )
-        if not self._whole:
-            self._sum.tril_().add_(self._sum.tril(-1).t()).mul_(2 / max(self.tokens, 1))
-            self._whole = True
-        return self._sum
+        """H itself, symmetric; what ``factor`` gave is no longer valid.
 
-    def factor(self, dampening: float, by_diagonal: bool, name: str, note: Callable[[str], None]) -> Factor:
-        """The factor for one setting, computed once for all layers that share this input."""
-        key = (dampening, by_diagonal)
-        if key not in self._factors:
-            self._factors[key] = factorize(self.matrix(name), dampening, by_diagonal, name, note)
-        return self._factors[key]
+        Raises BackendError where an activation was NaN or infinite.
+        """
+        self._restore(name)
+        self._arrange(None)
+        return self._held
+
+    def factor(self, setting: Setting, name: str, note: Callable[[str], None]) -> Factor:
+        """The factor for one setting, kept for the next layer that shares this input; valid until another is asked.
+
+        A dead column gets a diagonal of 1: nothing is compensated for it or through it.
+        """
+        if self._factor is None or self._factor[0] != setting:
+            self.matrix(name)
+            diagonal = self._whole_diagonal()
+            alive = torch.where(diagonal == 0, 1, diagonal)
+            order = column_order(alive, setting)
+            self._arrange(order)
+            in_order = alive if order is None else alive[order]
+            share = factorize_(self._held, in_order, setting.dampening, name, note)
+            dead = int((diagonal == 0).sum())
+            self._factor = setting, Factor(self._held, order, share, dead, setting.group_size)
+        return self._factor[1]
+
+    def energy(self, weight: torch.Tensor) -> float:
+        """tr(W H W^T) of fp32 W [N, K]: twice the mean over tokens of ||W x||^2."""
+        if self._diagonal is None:
+            self.matrix()
+        W = weight if self._order is None else weight[:, self._order]
+        total = float((W.square() @ self._whole_diagonal()).sum())
+        for start, stop in blocks(W.shape[1]):
+            rows = self._held[start:stop, :stop].tril(start - 1)
+            total += 2 * float(((W[:, start:stop] @ rows) * W[:, :stop]).sum())
+        return max(total, 0.0)
+
+    def _whole_diagonal(self) -> torch.Tensor:
+        assert self._diagonal is not None
+        return self._diagonal
+
+    def _restore(self, name: str) -> None:
+        """H symmetric again, in whichever order; scaled and checked when first asked for."""
+        if self._diagonal is None:
+            if not torch.isfinite(self._held.diagonal()).all():
+                raise BackendError(
+                    f"an input of {name} is NaN or infinite on the calibration text",
+                    remedy="run the original model on that text first; fp16 models may overflow, try bf16 or fp32",
+                )
+            self._held.mul_(2 / max(self.tokens, 1))
+            self._diagonal = self._held.diagonal().clone()
+        self._held.diagonal().copy_(self._diagonal)
+        mirror_(self._held, lower=True)
+        self._factor = None
+
+    def _arrange(self, order: torch.Tensor | None) -> None:
+        """Bring a symmetric H from the order it is in to another."""
+        index = order
+        if self._order is not None:
+            index = torch.argsort(self._order) if order is None else torch.argsort(self._order)[order]
+        if index is not None:
+            permute_(self._held, index)
+            self._diagonal = self._whole_diagonal()[index]
+        self._order = order
 
 
 def add_lower_product(lower: torch.Tensor, inputs: torch.Tensor, tokens: int = 0) -> None:
@@ -84,44 +135,3 @@ def _has_fast_bf16(inputs: torch.Tensor) -> bool:
     if inputs.device.type != "cpu" or inputs.dtype != torch.bfloat16:
         return False
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-@dataclass(frozen=True, slots=True)
-class Factor:
-    """U: upper triangular with H^-1 = U^T U, rows and columns in ``order`` (None = as they are).
-
-    dampening: the share of the mean diagonal that was added at last. dead: columns whose input was always 0.
-    """
-
-    U: torch.Tensor
-    order: torch.Tensor | None
-    dampening: float
-    dead: int
-
-
-def factorize(H: torch.Tensor, dampening: float, by_diagonal: bool, name: str, note: Callable[[str], None]) -> Factor:
-    """Dampen a copy of H and factor its inverse (section 3.3, steps 2 and 3).
-
-    With J the reversal of rows and columns and J H J = L L^T, R = J L J is upper triangular and
-    H = R R^T, so U = R^-1 gives H^-1 = U^T U: the paper's Cholesky factor of H^-1, without forming H^-1.
-    A dead column gets a diagonal of 1: nothing is compensated for it or through it.
-    """
-    dead = H.diagonal() == 0
-    diagonal = torch.where(dead, 1, H.diagonal())
-    order = torch.argsort(diagonal, descending=True, stable=True) if by_diagonal else None
-    falling = torch.arange(len(H), device=H.device) if order is None else order
-    backwards = falling.flip(0)
-    reversed_H = H[backwards][:, backwards]
-    share = dampening
-    while True:
-        reversed_H.diagonal().copy_(diagonal[backwards] + share * diagonal.mean())
-        L, failed = torch.linalg.cholesky_ex(reversed_H)
-        if not failed:
-            break
-        share *= 10
-        if share > MAX_DAMPENING:
-            raise BackendError(f"the Hessian of {name} has no Cholesky factor", remedy="use method rtn for it")
-        note(f"{name}: Hessian not positive definite, dampening raised to {share:g}")
-    R = L.flip(0, 1)
-    U = torch.linalg.solve_triangular(R, torch.eye(len(R), device=R.device), upper=True)
-    return Factor(U.contiguous(), order, share, int(dead.sum()))

@@ -13,6 +13,7 @@ from torch import nn
 from quantrecipe.errors import BackendError, ModelError
 from quantrecipe.modeling.plan import PlannedModule
 from quantrecipe.plugins.contract import LayerRecord
+from quantrecipe.plugins.native.factor import Setting
 from quantrecipe.plugins.native.gptq import gptq
 from quantrecipe.plugins.native.hessian import Hessian
 from quantrecipe.plugins.native.linear import get_weight, set_weight
@@ -63,7 +64,7 @@ def quantize_layer(
         columns=weight.shape[1],
         bytes=quantized.nbytes,
         relative_error=relative_error(weight, served),
-        output_error=None if hessian is None else output_error(weight, served, hessian.matrix(layer.name)),
+        output_error=None if hessian is None else output_error(weight, served, hessian),
         digest=digest(served),
         seconds=time.perf_counter() - began,
         note=remark,
@@ -77,7 +78,7 @@ def _codes(
     method, args = layer.group.method, layer.group.weights
     try:
         if isinstance(method, GptqMethod) and hessian is not None:
-            factor = hessian.factor(method.dampening_frac, method.actorder == "static", layer.name, note)
+            factor = hessian.factor(Setting.of(method, args), layer.name, note)
             remark = f"{factor.dead} inputs always zero" if factor.dead else None
             return gptq(weight, factor, args, storage, method.block_size), remark
         if isinstance(method, RtnMethod):

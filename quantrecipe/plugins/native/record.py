@@ -6,6 +6,7 @@ import hashlib
 
 import torch
 
+from quantrecipe.plugins.native.hessian import Hessian
 from quantrecipe.plugins.native.qparams import Quantized, Storage, dequantize
 
 
@@ -25,11 +26,7 @@ def relative_error(weight: torch.Tensor, served: torch.Tensor) -> float:
     return float((weight - served.float()).norm() / weight.norm().clamp_min(1e-30))
 
 
-def output_error(weight: torch.Tensor, served: torch.Tensor, H: torch.Tensor) -> float:
+def output_error(weight: torch.Tensor, served: torch.Tensor, hessian: Hessian) -> float:
     """||X W^T - X W_q^T||_F / ||X W^T||_F from H = 2 X X^T / n alone: ||X D^T||^2 = tr(D H D^T) n / 2."""
-    lost, whole = (_energy(D, H) for D in (weight - served.float(), weight))
+    lost, whole = (hessian.energy(D) for D in (weight - served.float(), weight))
     return float((lost / max(whole, 1e-30)) ** 0.5)
-
-
-def _energy(D: torch.Tensor, H: torch.Tensor) -> float:
-    return max(float(torch.sum((D @ H) * D)), 0.0)

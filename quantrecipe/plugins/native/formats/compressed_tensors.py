@@ -97,9 +97,11 @@ def _plain(zero: torch.Tensor, whole: bool) -> torch.Tensor:
 
 def _scheme(group: Group, targets: list[str]) -> QuantizationScheme:
     inputs = group.input_activations
+    # Also group-aware order is what the library calls static: stored groups are as without it.
+    reordered = getattr(group.method, "actorder", None) is not None
     return QuantizationScheme(
         targets=targets,
-        weights=_args(group.weights, getattr(group.method, "actorder", None)),
+        weights=_args(group.weights, "static" if reordered else None),
         input_activations=_args(inputs, None) if inputs else None,
         format=INT if inputs else PACKED,
     )
