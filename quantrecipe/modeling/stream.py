@@ -43,9 +43,13 @@ class Stream:
         self._calls: dict[int, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {}
         self._returns_tuple = False
 
-    def enter(self) -> list[torch.Tensor]:
-        """The input of the first block, [batch, length, hidden] a batch; loads what lies outside the blocks."""
-        self.skeleton.materialize_outside(self.dtype, self.device)
+    def enter(self, loaded: bool = False) -> list[torch.Tensor]:
+        """The input of the first block, [batch, length, hidden] a batch; loads what lies outside the blocks.
+
+        loaded: that is loaded already, and stays as it is.
+        """
+        if not loaded:
+            self.skeleton.materialize_outside(self.dtype, self.device)
         self._move_buffers()
         self._learn_output_type()
         for batch in self.batches:

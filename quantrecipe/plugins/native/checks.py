@@ -15,14 +15,8 @@ FEWEST_TOKENS = 128
 
 def check_job(job: Job, form: Format) -> None:
     """Raises BackendError for the first thing that the job asks for and the backend lacks."""
-    quantization = job.recipe.quantization
-    for what, value in (
-        ("kv_cache_scheme", quantization.kv_cache_scheme),
-        ("transforms", quantization.transforms),
-        ("compensation", quantization.compensation),
-    ):
-        if value:
-            raise BackendError(f"the native backend does not carry out {what} yet", remedy="leave it out")
+    if job.recipe.quantization.kv_cache_scheme:
+        raise BackendError("the native backend does not carry out kv_cache_scheme yet", remedy="leave it out")
     for module in job.plan.quantized:
         if module.group is not None:
             _check_module(module, module.group)

@@ -1,4 +1,4 @@
-"""The native backend's work: block by block, quantize, write, pass the witness through, forget."""
+"""The native backend's work: block by block, quantize, write, pass the activations on, forget (stages.py)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import torch
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.skeleton import Skeleton
 from quantrecipe.modeling.stream import Stream, compute_dtype
-from quantrecipe.modeling.writer import ShardWriter, write_json
-from quantrecipe.plugins.contract import Checkpoint, Job, LayerRecord
+from quantrecipe.modeling.writer import ShardWriter
+from quantrecipe.plugins.contract import Checkpoint, Job
 from quantrecipe.plugins.native.activations import quantized_inputs
+from quantrecipe.plugins.native.block import Artefact, Naming, Worker, input_schemes
 from quantrecipe.plugins.native.checks import check_job
 from quantrecipe.plugins.native.formats import format_named
-from quantrecipe.plugins.native.hessian import Hessian
-from quantrecipe.plugins.native.layers import Layer, quantize_layer
-from quantrecipe.plugins.native.qparams import Quantized
-from quantrecipe.plugins.native.walk import walk_block
-from quantrecipe.schemes import QuantizationArgs
+from quantrecipe.plugins.native.layers import Layer
+from quantrecipe.plugins.native.make_stages import make_stages
+from quantrecipe.plugins.native.rest import write_configs, write_unchanged
+from quantrecipe.plugins.native.stages import Block, Parameters, Side
 
 #: Tokens a batch: long enough for full matrix products, short enough for the cache.
 BATCH_TOKENS = 2048
@@ -36,39 +36,78 @@ class _Run:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.folder = ModelFolder.open(job.model_path)
-        self.skeleton = Skeleton(self.folder, job.trust_remote_code)
-        has_odd = any(not one.info.is_plain for one in job.plan.quantized)
-        self.format = format_named(job.format, has_odd)
-        check_job(job, self.format)
-        stored = self.skeleton.dtype
-        self.dtype = compute_dtype(stored, job.device)
-        self.storage = self.format.storage(stored, self.dtype)
+        self.skeleton = Skeleton(ModelFolder.open(job.model_path), job.trust_remote_code)
+        form = format_named(job.format, any(not one.info.is_plain for one in job.plan.quantized))
+        check_job(job, form)
+        self.stages = make_stages(job)
+        self.dtype = compute_dtype(self.skeleton.dtype, job.device)
+        self.naming = Naming.of(self.skeleton, form)
+        storage = form.storage(self.skeleton.dtype, self.dtype)
+        self.worker = Worker(self.stages, storage, self.naming, self._note)
+        self.witness = self._stream(job.witness)
+        self.calibration = self._calibration()
+        self.total = Artefact()
         self.writer = ShardWriter(job.output_path)
-        self.records: list[LayerRecord] = []
-        self.notes: list[str] = []
-        self.replaced: set[str] = set()
 
     def carry_out(self) -> Checkpoint:
         """Blocks in order, then what lies outside them, then the config."""
-        witness = self._stream(self.job.witness)
-        seen = witness.enter()
-        calibration = self._calibration()
-        hidden = calibration.enter() if calibration else []
+        hidden, seen, outside = self._enter()
         self.job.progress.start("quantize", len(self.skeleton.blocks), "blocks")
         for index, block in enumerate(self.skeleton.blocks):
-            self.skeleton.materialize(block.name, self.dtype, self.job.device)
-            hidden = self._quantize_block(index, calibration, hidden)
-            with quantized_inputs(self._input_schemes(index), as_transformers=True):
-                seen = [witness.call(index, batch) for batch in seen]
-            self.skeleton.release(block.name)
+            hidden, seen = self._block(index, hidden, seen)
             self.job.progress.advance(1, block=block.name)
         for layer in self._layers(None):
-            self._quantize_layer(layer, None)
-        with quantized_inputs(self._input_schemes(None), as_transformers=True):
-            logits = [witness.logits(*pair) for pair in zip(witness.batches, seen, strict=True)]
-        self._write_rest()
-        return self._checkpoint(torch.cat(logits).float().cpu())
+            self.worker.quantize_layer(layer, None, outside)
+        self._keep(outside)
+        with quantized_inputs(input_schemes(self._layers(None)), as_transformers=True):
+            pairs = zip(self.witness.batches, seen, strict=True)
+            logits = torch.cat([self.witness.logits(*pair) for pair in pairs])
+        self._finish()
+        return self._checkpoint(logits.float().cpu())
+
+    def _enter(self) -> tuple[dict[Side, list[torch.Tensor]], list[torch.Tensor], Artefact]:
+        """The streams in front of the first block, and what transforms have made of the embeddings before it."""
+        sides = self._sides() if self.calibration is not None else frozenset()
+        hidden: dict[Side, list[torch.Tensor]] = {}
+        self.skeleton.materialize_outside(self.dtype, self.job.device)
+        if self.calibration is not None and "original" in sides:
+            hidden["original"] = self.calibration.enter(loaded=True)
+        outside = self._change_outside()
+        if self.calibration is not None and "quantized" in sides:
+            hidden["quantized"] = self.calibration.enter(loaded=True)
+        return hidden, self.witness.enter(loaded=True), outside
+
+    def _block(
+        self, index: int, hidden: dict[Side, list[torch.Tensor]], seen: list[torch.Tensor]
+    ) -> tuple[dict[Side, list[torch.Tensor]], list[torch.Tensor]]:
+        """Carry out one block; the hidden states behind it."""
+        name = self.skeleton.blocks[index].name
+        self.skeleton.materialize(name, self.dtype, self.job.device)
+        block = self._open(index, hidden)
+        artefact, outputs = self.worker.carry_out(block, index < len(self.skeleton.blocks) - 1)
+        self._keep(artefact)
+        with quantized_inputs(input_schemes(block.layers.values()), as_transformers=True):
+            seen = [self.witness.call(index, batch) for batch in seen]
+        self.skeleton.release(name)
+        behind = {"original": list(block.targets), "quantized": outputs}
+        return {side: behind[side] for side in hidden}, seen
+
+    def _open(self, index: int, hidden: dict[Side, list[torch.Tensor]]) -> Block:
+        stream = self.calibration
+        run = partial(stream.call, index) if stream is not None else partial(self.witness.call, index)
+        block = Block(
+            self.skeleton.blocks[index].module,
+            self.skeleton.blocks[index].name,
+            self._stored_dtype,
+            index=index,
+            layers={layer.name: layer for layer in self._layers(index)},
+            inputs=dict(hidden),
+            run=run,
+            note=self._note,
+        )
+        if "original" in hidden:
+            block.targets = [run(batch) for batch in hidden["original"]]
+        return block
 
     def _stream(self, tokens: torch.Tensor) -> Stream:
         size = max(1, BATCH_TOKENS // tokens.shape[1])
@@ -76,7 +115,12 @@ class _Run:
 
     def _calibration(self) -> Stream | None:
         tokens = self.job.calibration
-        return self._stream(tokens) if tokens is not None and self.job.plan.needs_calibration else None
+        return self._stream(tokens) if tokens is not None and self._sides() else None
+
+    def _sides(self) -> frozenset[Side]:
+        """The streams of hidden states that something looks at."""
+        wanted: frozenset[Side] = self.stages.inputs
+        return wanted | {"quantized"} if self.job.plan.needs_calibration else wanted
 
     def _layers(self, block: int | None) -> Iterator[Layer]:
         """The layers to quantize in one block, or outside all of them."""
@@ -84,79 +128,45 @@ class _Run:
             if planned.info.block == block and planned.group is not None:
                 yield Layer(planned, planned.group, self.skeleton.model.get_submodule(planned.name))
 
-    def _input_schemes(self, block: int | None) -> list[tuple[torch.nn.Module, QuantizationArgs]]:
-        """The modules in one block, or outside, whose inputs are quantized too."""
-        pairs = [(layer.module, layer.group.input_activations) for layer in self._layers(block)]
-        return [(module, inputs) for module, inputs in pairs if inputs is not None]
+    def _stored_dtype(self, parameter: str) -> torch.dtype:
+        original = self.naming.original(parameter)
+        return self.skeleton.dtype if original is None else self.skeleton.folder.info(original).dtype
 
-    def _quantize_block(self, index: int, stream: Stream | None, hidden: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Quantize a block's layers; the calibration text's hidden states behind it."""
-        layers = {layer.name: layer for layer in self._layers(index)}
-        for layer in layers.values():
-            if not layer.wants_inputs:
-                self._quantize_layer(layer, None)
-        if stream is None:
-            return []
-        waiting = {name: layer.module for name, layer in layers.items() if layer.wants_inputs}
-        last = index == len(self.skeleton.blocks) - 1
-        with quantized_inputs(self._input_schemes(index)):
-            return walk_block(
-                partial(stream.call, index),
-                hidden,
-                waiting,
-                lambda name, hessian: self._quantize_layer(layers[name], hessian),
-                outputs_wanted=not last,
-            )
-
-    def _quantize_layer(self, layer: Layer, hessian: Hessian | None) -> None:
-        quantized, record = quantize_layer(layer, self.storage, hessian, self._note)
-        self.records.append(record)
-        self._write(layer, quantized)
+    def _change_outside(self) -> Artefact:
+        """What transforms make of the embeddings, the final norm and the head."""
+        model = Parameters(self.skeleton.model, "", self._stored_dtype)
+        for transform in self.stages.transforms:
+            transform.outside(model)
+        artefact = Artefact()
+        self.worker.add_changed(model.changed, artefact)
+        return artefact
 
     def _note(self, text: str) -> None:
-        self.notes.append(text)
+        self.total.notes.append(text)
         self.job.progress.note(text)
 
-    def _write(self, layer: Layer, quantized: Quantized) -> None:
-        parameter = f"{layer.name}.weight"
-        stored = self.skeleton.stored_name(parameter)
-        self.replaced.add(stored)
-        name = self.format.stored_name(stored, parameter, self._prefix).removesuffix(".weight")
-        for suffix, tensor in self.format.tensors(quantized, layer.group.input_activations is not None):
-            self.writer.add(f"{name}.{suffix}", tensor)
+    def _keep(self, artefact: Artefact) -> None:
+        for name, tensor in artefact.tensors.items():
+            self.writer.add(name, tensor)
+        self.total.replaced += artefact.replaced
+        self.total.changed += artefact.changed
+        self.total.records += artefact.records
+        self.total.beside.update(artefact.beside)
 
-    @property
-    def _prefix(self) -> str:
-        return str(self.skeleton.model.base_model_prefix)
-
-    def _write_rest(self) -> None:
-        """Everything that stays as it is, under the name it had; then the configs."""
-        full = {self.skeleton.stored_name(name): name for name, _, _ in self.skeleton.parameters_of("")}
-        for stored in self.folder.names:
-            if stored not in self.replaced:
-                name = self.format.stored_name(stored, full.get(stored, stored), self._prefix)
-                self.writer.add(name, self.folder.tensor(stored))
-        self._write_tied_head()
+    def _finish(self) -> None:
+        write_unchanged(self.skeleton, self.naming, set(self.total.replaced), self.writer)
         self.writer.close()
-        config = {**self.folder.config, "quantization_config": self.format.config(self.job.plan)}
-        write_json(self.job.output_path / "config.json", config)
-        for name, data in self.format.extra_files(self.job.plan).items():
-            write_json(self.job.output_path / name, data)
-
-    def _write_tied_head(self) -> None:
-        """The tied head once more, where files of this format hold it."""
-        parameter = f"{self.skeleton.head}.weight"
-        tied = any(info.is_head and info.is_tied for info in self.skeleton.linears())
-        if self.format.unties and tied and parameter not in self.folder:
-            self.writer.add(parameter, self.folder.tensor(self.skeleton.stored_name(parameter)))
+        write_configs(self.job, self.skeleton.folder.config, self.naming, self.stages)
+        if self.stages.compensation is not None:
+            self.stages.compensation.write(self.job.output_path, self.total.beside)
 
     def _checkpoint(self, logits: torch.Tensor) -> Checkpoint:
         order = {planned.name: place for place, planned in enumerate(self.job.plan.quantized)}
-        records = sorted(self.records, key=lambda record: order[record.name])
         return Checkpoint(
             path=self.job.output_path,
-            format=self.format.name,
-            layers=tuple(records),
+            format=self.naming.format.name,
+            layers=tuple(sorted(self.total.records, key=lambda record: order[record.name])),
             witness_logits=logits,
-            notes=tuple(self.notes),
+            notes=tuple(self.total.notes),
+            details={"changed_parameters": self.total.changed} if self.total.changed else {},
         )

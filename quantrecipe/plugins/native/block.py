@@ -1,0 +1,162 @@
+"""One decoder block: its steps in order, and what it leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from quantrecipe.errors import ModelError
+from quantrecipe.modeling.skeleton import Skeleton
+from quantrecipe.plugins.contract import LayerRecord
+from quantrecipe.plugins.native.activations import quantized_inputs
+from quantrecipe.plugins.native.formats.base import Format
+from quantrecipe.plugins.native.hessian import Hessian
+from quantrecipe.plugins.native.layers import Layer, quantize_layer
+from quantrecipe.plugins.native.linear import get_weight, set_weight
+from quantrecipe.plugins.native.qparams import Quantized, Storage
+from quantrecipe.plugins.native.stages import Block, Compensated, Stages
+from quantrecipe.plugins.native.walk import walk_block
+from quantrecipe.schemes import QuantizationArgs
+
+
+@dataclass(slots=True)
+class Artefact:
+    """What one block (or what lies outside all blocks) becomes in the files.
+
+    tensors: by the name that they are written under. replaced: stored names of the original that they stand for.
+    changed: parameters that a transform rewrote. beside: the compensation's tensors.
+    """
+
+    tensors: dict[str, torch.Tensor] = field(default_factory=dict)
+    replaced: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    beside: dict[str, torch.Tensor] = field(default_factory=dict)
+    records: list[LayerRecord] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """How parameters are called in the files.
+
+    stored: name in the original's files. prefix: of the base model. parameters: by stored name.
+    """
+
+    format: Format
+    stored: Callable[[str], str]
+    prefix: str
+    parameters: dict[str, str]
+
+    @classmethod
+    def of(cls, skeleton: Skeleton, form: Format) -> Naming:
+        """Of a model whose parameters are all still its own."""
+        parameters = {skeleton.stored_name(name): name for name, _, _ in skeleton.parameters_of("")}
+        return cls(form, skeleton.stored_name, str(skeleton.model.base_model_prefix), parameters)
+
+    def unchanged(self, stored: str) -> str:
+        """The name to write a tensor of the original under."""
+        return self.format.stored_name(stored, self.parameters.get(stored, stored), self.prefix)
+
+    def written(self, parameter: str) -> str:
+        """The name to write a parameter of the model under."""
+        return self.format.stored_name(self.original(parameter) or parameter, parameter, self.prefix)
+
+    def original(self, parameter: str) -> str | None:
+        """Its name in the original's files; for a bias that was not there, beside its weight. None: nowhere near."""
+        owner, _, attribute = parameter.rpartition(".")
+        for known, ending in ((parameter, ""), (f"{owner}.weight", attribute)):
+            try:
+                stored = self.stored(known)
+            except ModelError:
+                continue
+            return f"{stored.removesuffix('.weight')}.{ending}" if ending else stored
+        return None
+
+
+class Worker:
+    """Carries out the steps of blocks; holds nothing but what all blocks share."""
+
+    def __init__(self, stages: Stages, storage: Storage, naming: Naming, note: Callable[[str], None]) -> None:
+        self.stages, self.storage, self.naming, self.note = stages, storage, naming, note
+
+    def carry_out(self, block: Block, outputs_wanted: bool) -> tuple[Artefact, list[torch.Tensor]]:
+        """Transform, quantize and tune the block; what it leaves, and its outputs on the quantized stream."""
+        artefact = Artefact()
+        for transform in self.stages.transforms:
+            transform.apply(block)
+        outputs = self._quantize(block, artefact, outputs_wanted)
+        self.add_changed(block.changed, artefact)
+        return artefact, outputs
+
+    def _quantize(self, block: Block, artefact: Artefact, outputs_wanted: bool) -> list[torch.Tensor]:
+        """Data-free layers, then those that look at inputs as the inputs reach them, then whole-block methods."""
+        tuned = {name: one for name, one in block.layers.items() if one.group.method.name in self.stages.tunings}
+        single = {name: one for name, one in block.layers.items() if name not in tuned}
+        for layer in single.values():
+            if not layer.wants_inputs:
+                self.quantize_layer(layer, None, artefact)
+        if "quantized" not in block.inputs:
+            return []
+        waiting = {name: one.module for name, one in single.items() if one.wants_inputs}
+        with quantized_inputs(input_schemes(block.layers.values())):
+            outputs = walk_block(
+                block.run,
+                list(block.inputs["quantized"]),
+                waiting,
+                lambda name, hessian: self.quantize_layer(single[name], hessian, artefact),
+                outputs_wanted=outputs_wanted and not tuned,
+            )
+            self._tune(block, list(tuned.values()), artefact)
+            if tuned and outputs_wanted:
+                outputs = [block.run(batch) for batch in block.inputs["quantized"]]
+        return outputs
+
+    def _tune(self, block: Block, layers: list[Layer], artefact: Artefact) -> None:
+        def put(layer: Layer, quantized: Quantized, record: LayerRecord) -> None:
+            self._put(layer, quantized, record, artefact)
+
+        for name, tuning in self.stages.tunings.items():
+            mine = [layer for layer in layers if layer.group.method.name == name]
+            if mine:
+                tuning.tune(block, mine, put)
+
+    def quantize_layer(self, layer: Layer, hessian: Hessian | None, artefact: Artefact) -> None:
+        """Quantize one layer, compensate it, and put both into the artefact."""
+        compensation = self.stages.compensation
+        before = get_weight(layer.module) if compensation else None
+        quantized, record = quantize_layer(layer, self.storage, hessian, self.note)
+        self._put(layer, quantized, record, artefact)
+        if compensation is not None and before is not None:
+            self._compensate(layer, compensation.compensate(layer, before, hessian), artefact)
+
+    @staticmethod
+    def _compensate(layer: Layer, found: Compensated | None, artefact: Artefact) -> None:
+        if found is not None:
+            set_weight(layer.module, found.served)
+            artefact.beside.update(found.beside)
+
+    def _put(self, layer: Layer, quantized: Quantized, record: LayerRecord, artefact: Artefact) -> None:
+        parameter = f"{layer.name}.weight"
+        artefact.records.append(record)
+        artefact.replaced.append(self.naming.stored(parameter))
+        name = self.naming.written(parameter).removesuffix(".weight")
+        for suffix, tensor in self.naming.format.tensors(quantized, layer.group.input_activations is not None):
+            artefact.tensors[f"{name}.{suffix}"] = tensor
+
+    def add_changed(self, changed: dict[str, torch.Tensor], artefact: Artefact) -> None:
+        """Put the parameters that transforms rewrote into the artefact."""
+        for parameter, tensor in changed.items():
+            artefact.tensors[self.naming.written(parameter)] = tensor
+            artefact.changed.append(parameter)
+            stored = self.naming.original(parameter)
+            if stored is not None:
+                artefact.replaced.append(stored)
+
+
+def input_schemes(layers: Iterable[Layer]) -> list[tuple[nn.Module, QuantizationArgs]]:
+    """The modules whose inputs are quantized too, and how."""
+    pairs = [(layer.module, layer.group.input_activations) for layer in layers]
+    return [(module, inputs) for module, inputs in pairs if inputs is not None]
