@@ -10,9 +10,9 @@ import torch
 
 from quantrecipe.errors import BackendError, ModelError
 from quantrecipe.modeling.folder import ModelFolder
+from quantrecipe.modeling.formats import read_dequantized
 from quantrecipe.plugins.native.activations import apply_scheme, fake_quantize_tokens
 from quantrecipe.plugins.native.backend import NativeBackend
-from quantrecipe.plugins.native.formats.unpack import read_dequantized
 from quantrecipe.plugins.native.load import load
 from quantrecipe.plugins.native.record import digest
 from quantrecipe.schemes import QuantizationArgs

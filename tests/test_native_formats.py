@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantrecipe.modeling.folder import ModelFolder
+from quantrecipe.modeling.formats.bits import unpack_bits
 from quantrecipe.plugins.native.formats.compressed_tensors import CompressedTensors
 from quantrecipe.plugins.native.formats.gptq import Gptq
-from quantrecipe.plugins.native.formats.unpack import unpack_bits
 from quantrecipe.plugins.native.qparams import Grid, Quantized, dequantize
 from quantrecipe.schemes import WEIGHT_BITS, QuantizationArgs
 from tests import families

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
@@ -14,9 +13,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from quantrecipe.errors import ModelError
+from quantrecipe.safe_json import read_json
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
@@ -54,12 +55,16 @@ class ModelFolder:
         folder = Path(path)
         if not folder.is_dir():
             raise ModelError("no model folder", value=str(path), remedy="give a folder with config.json")
-        config = _read_json(folder / "config.json")
+        config = read_json(folder / _inside(folder, "config.json"))
+        index = _read_index(folder)
         tensors: dict[str, TensorInfo] = {}
-        for file in _shard_names(folder):
+        for file in _shard_names(folder, index):
             for info in _headers(folder / file):
+                if info.name in tensors:
+                    both = f"{tensors[info.name].file} and {file}"
+                    raise ModelError("tensor in two shards", value=info.name, limit=both)
                 tensors[info.name] = info
-        _check_index(folder, tensors)
+        _check_index(index, tensors)
         return cls(folder, config, tensors)
 
     @property
@@ -103,28 +108,23 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError("file missing from the model folder", value=str(path)) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError("file cannot be read", value=str(path), limit=str(error)) from error
-    if not isinstance(data, dict):
-        raise ModelError("file is not a JSON object", value=str(path))
-    return data
+def _read_index(folder: Path) -> dict[str, str] | None:
+    """File of every tensor, as the index says; None where the model is one file."""
+    if not (folder / INDEX).exists():
+        return None
+    weight_map = read_json(folder / _inside(folder, INDEX)).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ModelError("the index has no weight_map", value=str(folder / INDEX))
+    return weight_map
 
 
-def _shard_names(folder: Path) -> list[str]:
+def _shard_names(folder: Path, index: dict[str, str] | None) -> list[str]:
     """The safetensors files that make up the model; none may lie outside the folder."""
-    if (folder / INDEX).exists():
-        weight_map = _read_json(folder / INDEX).get("weight_map")
-        if not isinstance(weight_map, dict) or not weight_map:
-            raise ModelError("the index has no weight_map", value=str(folder / INDEX))
-        return sorted({_inside(folder, name) for name in weight_map.values()})
+    if index is not None:
+        return sorted({_inside(folder, _plain_name(name)) for name in index.values()})
     if (folder / SINGLE).exists():
-        return [SINGLE]
-    others = sorted(path.name for path in folder.glob("*.bin")) or sorted(p.name for p in folder.glob("*.pt"))
+        return [_inside(folder, SINGLE)]
+    others = sorted(path.name for end in PICKLES for path in folder.glob(f"*{end}"))
     if others:
         raise ModelError(
             "the weights are pickles, which can run code when opened",
@@ -134,9 +134,26 @@ def _shard_names(folder: Path) -> list[str]:
     raise ModelError("the folder has a config but no weights", value=str(folder), limit=f"{SINGLE} or {INDEX}")
 
 
-def _inside(folder: Path, name: Any) -> str:
-    if not isinstance(name, str) or Path(name).name != name or name in ("", ".", ".."):
-        raise ModelError("the index names a file outside the model folder", value=name, limit="plain file names")
+def _plain_name(name: Any) -> str:
+    plain = isinstance(name, str) and "\0" not in name and Path(name).name == name and name not in ("", ".", "..")
+    if not plain or len(name) > 255:
+        what = "the index names a file outside the model folder"
+        raise ModelError(what, value=str(name)[:200], limit="plain file names")
+    return str(name)
+
+
+def _inside(folder: Path, name: str) -> str:
+    """The name, where the file is no link that leads out; the hub's cache links to its own blobs."""
+    home = folder.resolve()
+    blobs = home.parent.parent / "blobs" if home.parent.name == "snapshots" else home
+    try:
+        real = (folder / name).resolve()
+    except (OSError, RuntimeError) as error:  # links in a circle
+        raise ModelError("file cannot be read", value=name, limit=str(error)[:200]) from error
+    if real.parent not in (home, blobs):
+        raise ModelError("a link leads out of the model folder", value=name, remedy="put the file itself there")
+    if real.exists() and not real.is_file():  # a pipe would make a reader wait for ever
+        raise ModelError("not a regular file", value=name)
     return name
 
 
@@ -163,10 +180,8 @@ def _dtype(name: str, tensor: str) -> torch.dtype:
     return DTYPES[name]
 
 
-def _check_index(folder: Path, tensors: dict[str, TensorInfo]) -> None:
+def _check_index(index: dict[str, str] | None, tensors: dict[str, TensorInfo]) -> None:
     """Every tensor that the index promises must be in the shard that it names."""
-    if not (folder / INDEX).exists():
-        return
-    for name, file in _read_json(folder / INDEX)["weight_map"].items():
+    for name, file in (index or {}).items():
         if name not in tensors or tensors[name].file != file:
             raise ModelError("tensor missing from its shard", value=name, limit=f"the index says {file}")

@@ -9,43 +9,29 @@ import torch
 
 from quantrecipe.errors import DamageError
 from quantrecipe.modeling.folder import ModelFolder, TensorInfo
+from quantrecipe.modeling.formats import reader_of
 from quantrecipe.modeling.plan import Plan
 from quantrecipe.modeling.skeleton import Skeleton
 from quantrecipe.plugins.native.activations import apply_scheme
-from quantrecipe.plugins.native.formats import unpack
 from quantrecipe.runner.scorers import Streamed
 from quantrecipe.schemes import QuantizationArgs
-
-#: What stands in a file for the weight of a module: the tensor that every one of the format has, then the rest.
-MARKS = (".qweight", ".weight_packed", ".weight_scale")
-PARTS = (*MARKS, ".qzeros", ".scales", ".g_idx", ".weight_zero_point", ".weight_shape", ".weight_g_idx", ".weight")
-
-
-class _Stored(ModelFolder):
-    """The tensors as stored, but compressed-tensors' scales in the dtype that codes are multiplied in."""
-
-    product: torch.dtype | None = None
-
-    def tensor(self, name: str) -> torch.Tensor:
-        """A loader that computes in fp32 casts the scales to it before it multiplies; GPTQ's multiply in fp16."""
-        tensor = super().tensor(name)
-        return tensor.to(self.product) if self.product and name.endswith(".weight_scale") else tensor
 
 
 class DequantizedFolder(ModelFolder):
     """A quantized folder whose packed modules read as ``<module>.weight``, dequantized when asked for.
 
-    transposed: modules whose weight the model holds as [K, N] (Conv1D).
+    transposed: modules whose weight the model holds as [K, N] (Conv1D). product: the dtype that a loader computes in.
     """
 
     def __init__(self, path: Path, config: dict[str, Any], tensors: dict[str, TensorInfo]) -> None:
-        self.stored = _Stored(path, config, dict(tensors))
-        self._quantization = unpack.quantization_config(config, path)
+        self.stored = ModelFolder(path, config, dict(tensors))
+        self.reader = reader_of(self.stored)
         super().__init__(path, config, tensors)
+        self.product: torch.dtype | None = None
         self.transposed: set[str] = set()
-        self.modules = {name.removesuffix(mark) for name in tensors for mark in MARKS if name.endswith(mark)}
+        self.modules = set(self.reader.modules(self.stored))
         for module in self.modules:
-            parts = [f"{module}{part}" for part in PARTS if f"{module}{part}" in tensors]
+            parts = self.reader.parts(self.stored, module)
             first = tensors[parts[0]]
             for part in parts:
                 del tensors[part]
@@ -54,11 +40,9 @@ class DequantizedFolder(ModelFolder):
     def tensor(self, name: str) -> torch.Tensor:
         """A plain tensor, or a dequantized weight."""
         module = name.removesuffix(".weight")
-        if module not in self.modules:
+        if module not in self.modules or module == name:
             return super().tensor(name)
-        gptq = self._quantization.get("quant_method") in unpack.GPTQ_METHODS
-        read = unpack._gptq if gptq else unpack._compressed
-        weight = read(self.stored, module, self._quantization)
+        weight = self.reader.decode(self.stored, module).weight(self.product)
         return weight.t().contiguous() if module in self.transposed else weight
 
 
@@ -69,7 +53,7 @@ def open_dequantized(path: Path, dtype: torch.dtype) -> tuple[DequantizedFolder,
     """
     folder = DequantizedFolder.open(path)
     assert isinstance(folder, DequantizedFolder)
-    folder.stored.product = dtype
+    folder.product = dtype
     if not folder.modules:
         raise DamageError("the checkpoint holds no quantized weights", value=str(path))
     skeleton = Skeleton(folder)

@@ -1,4 +1,4 @@
-"""A quantized folder as a model of transformers with dequantized weights, by the reader of unpack.py."""
+"""A quantized folder as a model of transformers with dequantized weights, by the readers of modeling/formats."""
 
 from __future__ import annotations
 
@@ -9,11 +9,8 @@ import torch
 from torch import nn
 
 from quantrecipe.modeling.folder import ModelFolder
-from quantrecipe.plugins.native.formats.unpack import quantization_config, read_dequantized
+from quantrecipe.modeling.formats import quantization_config, reader_of
 from quantrecipe.plugins.native.linear import is_transposed
-
-#: Tensors that stand for a matrix beside the one that names it.
-PARTS = ("qweight", "qzeros", "scales", "g_idx", "weight_packed", "weight_scale", "weight_zero_point", "weight_shape")
 
 
 def load(folder: Path, device: str, dtype: torch.dtype | None = None) -> nn.Module:
@@ -35,15 +32,13 @@ def load(folder: Path, device: str, dtype: torch.dtype | None = None) -> nn.Modu
 def _dense(folder: Path, transposed: set[str]) -> dict[str, torch.Tensor]:
     """The state dict with every quantized matrix dequantized under ``<module>.weight``."""
     stored = ModelFolder.open(folder)
-    names = {name.rpartition(".")[0] for name in stored.names if name.endswith((".scales", ".weight_scale"))}
-    names = names if quantization_config(stored.config, folder) else set()
-    state = {name: stored.tensor(name) for name in stored.names if not _is_part(name, names)}
-    for name in names:
-        weight = read_dequantized(folder, name)
-        state[f"{name}.weight"] = weight.t().contiguous() if name in transposed else weight
+    if not quantization_config(stored.config, folder):
+        return {name: stored.tensor(name) for name in stored.names}
+    reader = reader_of(stored)
+    modules = reader.modules(stored)
+    parts = {part for module in modules for part in reader.parts(stored, module)}
+    state = {name: stored.tensor(name) for name in stored.names if name not in parts}
+    for module in modules:
+        weight = reader.decode(stored, module).weight()
+        state[f"{module}.weight"] = weight.t().contiguous() if module in transposed else weight
     return state
-
-
-def _is_part(name: str, quantized: set[str]) -> bool:
-    module, _, last = name.rpartition(".")
-    return module in quantized and last in (*PARTS, "weight")

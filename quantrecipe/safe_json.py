@@ -1,0 +1,84 @@
+"""JSON that strangers wrote: bounded in size, depth and digits, no key twice, no NaN; one line where it is not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from quantrecipe.errors import ModelError, QuantRecipeError
+
+MAX_BYTES = 100_000_000
+MAX_DEPTH = 60
+MAX_DIGITS = 20
+
+
+class _Refused(ValueError):
+    """What the parser's hooks raise."""
+
+
+def read_json(path: Path, error: type[QuantRecipeError] = ModelError, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
+    """The object in a regular file of at most ``max_bytes``. Raises ``error``."""
+    try:
+        if not path.exists():
+            raise error("file missing from the model folder", value=str(path))
+        if not path.is_file():
+            raise error("not a regular file", value=str(path))
+        if path.stat().st_size > max_bytes:
+            raise error("file is too large", value=str(path), limit=f"at most {max_bytes} bytes")
+        data = path.read_bytes()
+    except OSError as fault:
+        raise error("file cannot be read", value=str(path), limit=fault.strerror) from fault
+    found = parse_json(data, str(path), error)
+    if not isinstance(found, dict):
+        raise error("file is not a JSON object", value=str(path))
+    return found
+
+
+def parse_json(data: bytes, name: str, error: type[QuantRecipeError] = ModelError) -> Any:
+    """Plain data of a UTF-8 JSON text; ``name`` stands in errors for the file. Raises ``error``."""
+    try:
+        found = json.loads(
+            data.decode("utf-8"), object_pairs_hook=_unique, parse_int=_bounded, parse_constant=_constant
+        )
+        _check_depth(found)
+    except UnicodeDecodeError as fault:
+        raise error("file cannot be read", value=name, limit="it is not UTF-8 text") from fault
+    except (ValueError, RecursionError) as fault:
+        limit = f"nested deeper than {MAX_DEPTH} levels" if isinstance(fault, RecursionError) else str(fault)[:200]
+        raise error("file cannot be read", value=name, limit=limit) from fault
+    return found
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise _Refused(f"key {twice[:80]!r} stands twice")
+    return found
+
+
+def _bounded(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise _Refused(f"a number of {len(digits)} digits; at most {MAX_DIGITS}")
+    return int(digits)
+
+
+def _constant(word: str) -> float:
+    if word == "NaN":
+        raise _Refused("NaN is no JSON")
+    return float(word.replace("Infinity", "inf"))  # some configs (Mamba 2) hold Infinity
+
+
+def _check_depth(found: Any) -> None:
+    layer = [found]
+    for _ in range(MAX_DEPTH):
+        layer = [child for one in layer if isinstance(one, dict | list) for child in _children(one)]
+        if not layer:
+            return
+    raise _Refused(f"nested deeper than {MAX_DEPTH} levels")
+
+
+def _children(one: dict[str, Any] | list[Any]) -> list[Any]:
+    return list(one.values()) if isinstance(one, dict) else one
