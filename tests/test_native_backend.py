@@ -33,6 +33,8 @@ def check_reload(model: Any, checkpoint: Any, tolerance: float = 1e-4) -> None:
     """Digests equal, logits of the witness equal but for the order of sums."""
     for record in checkpoint.layers:
         assert digest(weight_of(model, record.name)) == record.digest, record.name
+    if checkpoint.witness_logits is None:  # data-free: no forward pass
+        return
     logits = model(tokens(2, 24, seed=2)).logits.float()
     scale = float(checkpoint.witness_logits.abs().max())
     assert float((logits - checkpoint.witness_logits).abs().max()) <= tolerance * scale
@@ -129,14 +131,15 @@ def test_same_input_same_bytes(tmp_path: Path) -> None:
     assert all((first.path / name).read_bytes() == (second.path / name).read_bytes() for name in files)
 
 
+@torch.inference_mode()
 def test_gptq_loses_less_at_the_output_than_rtn(tmp_path: Path) -> None:
     model = families.make_model("llama", tmp_path / "model")
     nearest = quantize(model, tmp_path / "rtn", {"main": "w3a16-g32"})
     better = quantize(model, tmp_path / "gptq", {"main": {"scheme": "w3a16-g32", "method": "gptq"}})
-    original = quantize(model, tmp_path / "w8", {"main": "w8a16"}).witness_logits
-    assert original is not None and nearest.witness_logits is not None and better.witness_logits is not None
+    original = quantize(model, tmp_path / "w8", {"main": "w8a16"})
     assert all(record.output_error is None for record in nearest.layers)
-    assert (better.witness_logits - original).norm() < (nearest.witness_logits - original).norm()
+    logits = [load_with_transformers(one.path)(tokens(2, 24, seed=2)).logits for one in (original, nearest, better)]
+    assert (logits[2] - logits[0]).norm() < (logits[1] - logits[0]).norm()
 
 
 def test_nan_in_a_weight_is_named(tmp_path: Path) -> None:

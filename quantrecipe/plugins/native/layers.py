@@ -51,9 +51,8 @@ def quantize_layer(
     """
     began = time.perf_counter()
     weight = get_weight(layer.module)
-    if not all(math.isfinite(float(extreme)) for extreme in torch.aminmax(weight)):
-        raise ModelError("a weight holds NaN or infinity", value=f"{layer.name}.weight", remedy="check the download")
-    quantized, remark = _codes(layer, weight, storage, hessian, note)
+    check_finite(weight, layer.name)
+    quantized, remark = choose_codes(layer.name, layer.group, weight, storage, hessian, note)
     served = served_weight(quantized, storage, layer.module.weight.dtype)  # type: ignore[arg-type]
     set_weight(layer.module, served)
     record = LayerRecord(
@@ -72,19 +71,31 @@ def quantize_layer(
     return quantized, record
 
 
-def _codes(
-    layer: Layer, weight: torch.Tensor, storage: Storage, hessian: Hessian | None, note: Callable[[str], None]
+def check_finite(weight: torch.Tensor, name: str) -> None:
+    """Raises ModelError where a weight is not finite."""
+    if not all(math.isfinite(float(extreme)) for extreme in torch.aminmax(weight)):
+        raise ModelError("a weight holds NaN or infinity", value=f"{name}.weight", remedy="check the download")
+
+
+def choose_codes(  # noqa: PLR0913, PLR0917
+    name: str,
+    group: Group,
+    weight: torch.Tensor,
+    storage: Storage,
+    hessian: Hessian | None,
+    note: Callable[[str], None],
 ) -> tuple[Quantized, str | None]:
-    method, args = layer.group.method, layer.group.weights
+    """The codes that the group's method gives an fp32 weight [N, K], and a remark. Raises BackendError."""
+    method, args = group.method, group.weights
     try:
         if isinstance(method, GptqMethod) and hessian is not None:
-            factor = hessian.factor(Setting.of(method, args), layer.name, note)
+            factor = hessian.factor(Setting.of(method, args), name, note)
             remark = f"{factor.dead} inputs always zero" if factor.dead else None
             return gptq(weight, factor, args, storage, method.block_size), remark
         if isinstance(method, RtnMethod):
             return rtn(weight, args, storage), None
     except BackendError as error:
-        raise _named(error, layer.name) from error
+        raise _named(error, name) from error
     raise BackendError("the native backend has no such method", value=method.name, limit="rtn, gptq")
 
 

@@ -60,6 +60,15 @@ class Quantized:
         return words * 4 + self.grid.scale.nbytes + zeros
 
 
+def joined(parts: list[Quantized]) -> Quantized:
+    """One matrix of slices of its rows, each with a grid of its own rows."""
+    if len(parts) == 1:
+        return parts[0]
+    zeros = [part.grid.zero for part in parts if part.grid.zero is not None]
+    grid = Grid(torch.cat([part.grid.scale for part in parts]), torch.cat(zeros) if zeros else None)
+    return Quantized(torch.cat([part.codes for part in parts]), grid, parts[0].args)
+
+
 def code_range(bits: int) -> tuple[int, int]:
     """The lowest and the highest signed code."""
     return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1

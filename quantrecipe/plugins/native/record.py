@@ -17,8 +17,13 @@ def served_weight(quantized: Quantized, storage: Storage, dtype: torch.dtype) ->
 
 def digest(weight: torch.Tensor) -> str:
     """sha256 over the bytes of a weight, row by row."""
-    flat = weight.detach().contiguous().cpu().view(torch.uint8)
-    return hashlib.sha256(flat.numpy().tobytes()).hexdigest()
+    return hashlib.sha256(digest_bytes(weight)).hexdigest()
+
+
+def digest_bytes(weight: torch.Tensor) -> memoryview:
+    """The bytes of a weight, row by row."""
+    flat = weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return flat.numpy().data
 
 
 def relative_error(weight: torch.Tensor, served: torch.Tensor) -> float:

@@ -19,7 +19,8 @@ from quantrecipe.plugins.native.formats import format_named
 from quantrecipe.plugins.native.layers import Layer
 from quantrecipe.plugins.native.make_stages import make_stages
 from quantrecipe.plugins.native.rest import write_configs, write_unchanged
-from quantrecipe.plugins.native.stages import Block, Parameters, Side
+from quantrecipe.plugins.native.stages import Block, Parameters, Side, Stages
+from quantrecipe.plugins.native.straight import is_straight, quantize_straight
 
 #: Tokens a batch: long enough for full matrix products, short enough for the cache.
 BATCH_TOKENS = 2048
@@ -28,18 +29,18 @@ BATCH_TOKENS = 2048
 @torch.inference_mode()
 def quantize(job: Job) -> Checkpoint:
     """Carry the job out; fills ``job.output_path`` with weights and config.json."""
-    return _Run(job).carry_out()
+    stages = make_stages(job)
+    return quantize_straight(job, stages) if is_straight(job, stages) else _Run(job, stages).carry_out()
 
 
 class _Run:
     """One job under way."""
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
+    def __init__(self, job: Job, stages: Stages) -> None:
+        self.job, self.stages = job, stages
         self.skeleton = Skeleton(ModelFolder.open(job.model_path), job.trust_remote_code)
         form = format_named(job.format, any(not one.info.is_plain for one in job.plan.quantized))
         check_job(job, form)
-        self.stages = make_stages(job)
         self.dtype = compute_dtype(self.skeleton.dtype, job.device)
         self.naming = Naming.of(self.skeleton, form)
         storage = form.storage(self.skeleton.dtype, self.dtype)

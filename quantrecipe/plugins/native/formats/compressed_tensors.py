@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 from compressed_tensors import __version__ as library_version
-from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
 from compressed_tensors.quantization import QuantizationArgs as LibraryArgs
 from compressed_tensors.quantization import QuantizationConfig, QuantizationScheme, QuantizationStatus
 
 from quantrecipe.errors import BackendError
 from quantrecipe.modeling.plan import Plan, PlannedModule
+from quantrecipe.plugins.native.formats.packing import pack_to_int32
 from quantrecipe.plugins.native.qparams import Quantized, Storage
 from quantrecipe.recipe import Group
 from quantrecipe.schemes import QuantizationArgs

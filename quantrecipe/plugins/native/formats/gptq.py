@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
 
 from quantrecipe.errors import BackendError
 from quantrecipe.modeling.plan import Plan
+from quantrecipe.plugins.native.formats.packing import pack_to_int32
 from quantrecipe.plugins.native.qparams import Quantized, Storage
 from quantrecipe.recipe import GptqMethod, Group
 

@@ -1,0 +1,161 @@
+"""Weights alone, without a forward pass: for methods that need no inputs, rows go from file to file.
+
+Matrices are read in slices of rows through a memory map and quantized by a few threads at once; what one shard takes
+is held, nothing grows with the model. There are no logits to prove the result with: every dequantized weight has its
+digest, and every other tensor is compared with the original, which is all that logits depend on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+
+from quantrecipe.modeling.folder import ModelFolder
+from quantrecipe.modeling.plan import PlannedModule
+from quantrecipe.modeling.skeleton import Skeleton
+from quantrecipe.modeling.stream import compute_dtype
+from quantrecipe.modeling.writer import ShardWriter
+from quantrecipe.plugins.contract import Checkpoint, Job, LayerRecord
+from quantrecipe.plugins.native.block import Naming
+from quantrecipe.plugins.native.checks import check_job
+from quantrecipe.plugins.native.formats import format_named
+from quantrecipe.plugins.native.layers import check_finite, choose_codes
+from quantrecipe.plugins.native.qparams import Quantized, joined
+from quantrecipe.plugins.native.record import digest_bytes, served_weight
+from quantrecipe.plugins.native.rest import write_configs, write_unchanged
+from quantrecipe.plugins.native.stages import Stages
+from quantrecipe.recipe import Group, RtnMethod
+
+#: Weights of a slice: its few copies in fp32 stay near the cache.
+SLICE = 2**20
+#: Smaller than in other runs, since a shard is held until it is full.
+SHARD_BYTES = 256 * 10**6
+
+Done = tuple[PlannedModule, list[tuple[str, torch.Tensor]], LayerRecord]
+
+
+def is_straight(job: Job, stages: Stages) -> bool:
+    """Whether nothing in the job looks at activations, and no input is rounded (which only logits can prove)."""
+    groups = [module.group for module in job.plan.quantized if module.group is not None]
+    staged = stages.transforms or stages.compensation or stages.tunings
+    return not (job.plan.needs_calibration or staged or any(group.input_activations for group in groups))
+
+
+def quantize_straight(job: Job, stages: Stages) -> Checkpoint:
+    """Carry such a job out. Raises as ``run.quantize``."""
+    return _Straight(job).carry_out(stages)
+
+
+class _Straight:
+    """One job under way."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.skeleton = Skeleton(ModelFolder.open(job.model_path), job.trust_remote_code)
+        form = format_named(job.format, any(not one.info.is_plain for one in job.plan.quantized))
+        check_job(job, form)
+        self.naming = Naming.of(self.skeleton, form)
+        self.dtype = compute_dtype(self.skeleton.dtype, job.device)
+        self.storage = form.storage(self.skeleton.dtype, self.dtype)
+
+    def carry_out(self, stages: Stages) -> Checkpoint:
+        """Matrices in the model's order, then what stays as it is, then the configs."""
+        plan, writer = self.job.plan, ShardWriter(self.job.output_path, SHARD_BYTES)
+        records, replaced = [], set()
+        self.job.progress.start("quantize", len(plan.quantized), "layers")
+        for module, tensors, record in in_order(self._quantize, plan.quantized):
+            for name, tensor in tensors:
+                writer.add(name, tensor)
+            records.append(record)
+            replaced.add(self.naming.stored(f"{module.name}.weight"))
+            self.job.progress.advance(1, block=module.name)
+        write_unchanged(self.skeleton, self.naming, replaced, writer)
+        writer.close()
+        write_configs(self.job, self.skeleton.folder.config, self.naming, stages)
+        return Checkpoint(self.job.output_path, self.naming.format.name, tuple(records))
+
+    def _quantize(self, module: PlannedModule) -> Done:
+        """One matrix, slice after slice; runs beside others."""
+        assert module.group is not None
+        began, parts, tally = time.perf_counter(), [], Tally()
+        for weight in self._slices(module, module.group):
+            check_finite(weight, module.name)
+            parts.append(choose_codes(module.name, module.group, weight, self.storage, None, self._ignore)[0])
+            tally.add(weight, served_weight(parts[-1], self.storage, self.dtype))
+        quantized = joined(parts)
+        del parts
+        name = self.naming.written(f"{module.name}.weight").removesuffix(".weight")
+        tensors = [(f"{name}.{suffix}", part) for suffix, part in self.naming.format.tensors(quantized, False)]
+        return module, tensors, tally.record(module, quantized, time.perf_counter() - began)
+
+    def _slices(self, module: PlannedModule, group: Group) -> Iterator[torch.Tensor]:
+        """The weight [N, K] in fp32, by rows where rows do not depend on one another."""
+        stored = self.skeleton.folder.tensor(self.naming.stored(f"{module.name}.weight"))
+        matrix = stored.t() if module.info.kind == "Conv1D" else stored
+        rows, columns = matrix.shape
+        by_rows = isinstance(group.method, RtnMethod) and group.weights.strategy in ("channel", "group")
+        step = max(1, SLICE // columns) if by_rows else rows
+        for start in range(0, rows, step):
+            yield matrix[start : start + step].to(self.dtype).to(torch.float32, copy=True).contiguous()
+
+    def _ignore(self, _: str) -> None:
+        """Data-free methods have no remarks."""
+
+
+class Tally:
+    """What a record says of a matrix, gathered slice by slice."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._lost = self._whole = 0.0
+
+    def add(self, weight: torch.Tensor, served: torch.Tensor) -> None:
+        """Rows of the weight [n, K] and what they became."""
+        self._digest.update(digest_bytes(served))
+        self._lost += float((weight - served.float()).norm()) ** 2
+        self._whole += float(weight.norm()) ** 2
+
+    def record(self, module: PlannedModule, quantized: Quantized, seconds: float) -> LayerRecord:
+        """Of the whole matrix."""
+        assert module.group is not None
+        return LayerRecord(
+            name=module.name,
+            scheme=module.group.scheme.name,
+            method=module.group.method.name,
+            rows=module.info.rows,
+            columns=module.info.columns,
+            bytes=quantized.nbytes,
+            relative_error=(self._lost / max(self._whole, 1e-60)) ** 0.5,
+            output_error=None,
+            digest=self._digest.hexdigest(),
+            seconds=seconds,
+        )
+
+
+def in_order(work: Callable[[PlannedModule], Done], modules: Iterable[PlannedModule]) -> Iterator[Done]:
+    """The results of ``work`` in the order of ``modules``; as many at once as torch has threads, one more waiting."""
+    threads = torch.get_num_threads()
+
+    def alone(module: PlannedModule) -> Done:
+        torch.set_num_threads(1)
+        with torch.inference_mode():
+            return work(module)
+
+    pending: deque[Future[Done]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for module in modules:
+                pending.append(pool.submit(alone, module))
+                if len(pending) > threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for one in pending:
+                one.cancel()
+            torch.set_num_threads(threads)
