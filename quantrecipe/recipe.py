@@ -6,9 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
@@ -17,6 +15,9 @@ from pydantic import (
 )
 
 from quantrecipe.errors import QuantRecipeError
+from quantrecipe.recipe_combinations import combination_fault
+from quantrecipe.recipe_part import Part
+from quantrecipe.recipe_transforms import Compensation, Transform
 from quantrecipe.schemes import WEIGHT_BITS, QuantizationArgs, Scheme, parse_scheme, scheme_name
 from quantrecipe.units import parse_bytes
 
@@ -42,12 +43,6 @@ def _increase(value: float | str) -> float | str:
 
 Size = Annotated[str | int, BeforeValidator(_size)]
 Increase = Annotated[float | str, AfterValidator(_increase)]
-
-
-class Part(BaseModel):
-    """Base of every part of a recipe: unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class ModelRef(Part):
@@ -177,8 +172,15 @@ class Quantization(Part):
     config_groups: dict[str, Group] = Field(min_length=1)
     ignore: list[str] = ["lm_head"]
     kv_cache_scheme: QuantizationArgs | None = None
-    transforms: list[dict[str, Any]] = []
-    compensation: dict[str, Any] | None = None
+    transforms: list[Transform] = []
+    compensation: Compensation | None = None
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Quantization:
+        fault = combination_fault(self.transforms, self.config_groups.values())
+        if fault:
+            raise ValueError(fault)
+        return self
 
 
 class Calibration(Part):

@@ -89,9 +89,9 @@ def _faults(recipe: Recipe, able: Capabilities, form: str, device: str) -> Itera
     if cache and cache.num_bits not in able.kv_cache_bits.get(cache.type, ()):
         yield f"it writes no kv_cache_scheme of {cache.num_bits}-bit {cache.type}"
     for transform in quantization.transforms:
-        if transform.get("name") not in able.transforms:
+        if transform.name not in able.transforms:
             yield f"it knows no transform {transform.get('name')!r}"
-    if quantization.compensation and quantization.compensation.get("name") not in able.compensations:
+    if quantization.compensation and quantization.compensation.name not in able.compensations:
         yield f"it knows no compensation {quantization.compensation.get('name')!r}"
 
 

@@ -1,0 +1,1 @@
+"""Function-preserving rewrites before quantization; importing a module registers what it brings."""

@@ -1,0 +1,132 @@
+"""A decoder block's wiring, laid bare: every matrix replaced by numbers of ours, so that no weight is needed.
+
+The block's own forward runs on a few tokens while its linear layers return constants. Whatever then changes
+when one layer's output is changed shows which layer feeds which, whatever the architecture calls them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from quantrecipe.modeling.skeleton import Skeleton
+from quantrecipe.plugins.native.linear import is_transposed
+from quantrecipe.plugins.native.transforms.norms import NormFacts, norm_facts
+
+TOKENS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One run of a block. inputs: of each linear layer and each norm, by name in the block. output: the block's."""
+
+    inputs: dict[str, torch.Tensor]
+    output: torch.Tensor
+
+
+class Probe:
+    """A block whose linear layers and norms give what they are told to.
+
+    sizes: outputs N of each linear layer, channels of each norm, by name in the block. constants: what they give
+    unless told otherwise. x: the block's input.
+    """
+
+    def __init__(self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], hidden: int) -> None:
+        self.block, self._args, self._kwargs = block, args, kwargs
+        self.linears = {name: module for name, module in block.named_modules() if is_linear(module)}
+        facts = {name: norm_facts(module) for name, module in block.named_modules() if not is_linear(module)}
+        self.norms: dict[str, NormFacts] = {name: found for name, found in facts.items() if found is not None}
+        self.sizes = {name: rows(module) for name, module in self.linears.items()}
+        self.sizes |= {name: found.size for name, found in self.norms.items()}
+        generator = torch.Generator().manual_seed(1)
+        # Positive, so that a ReLU lets them pass.
+        self.constants = {name: torch.rand(size, generator=generator) + 0.5 for name, size in self.sizes.items()}
+        self.x = torch.rand(1, TOKENS, hidden, generator=generator) + 0.5
+
+    def run(self, given: Mapping[str, torch.Tensor] | None = None, x: torch.Tensor | None = None) -> Observed:
+        """given: outputs [N] or [tokens, N] instead of the constants. x: the block's input [1, tokens, hidden]."""
+        outputs = {**self.constants, **(given or {})}
+        seen: dict[str, torch.Tensor] = {}
+        with _filled(self.block), ExitStack() as stack:
+            for name in self.sizes:
+                stands_in = partial(_give, name, outputs[name], seen)
+                stack.enter_context(_forward_of(self.block.get_submodule(name), stands_in))
+            found = self.answer(self.x if x is None else x)
+        return Observed(seen, found[0] if isinstance(found, tuple) else found)
+
+    def answer(self, x: torch.Tensor) -> Any:
+        """What the block's own forward returns for hidden states [1, tokens, hidden]."""
+        return type(self.block).forward(self.block, x, *self._args, **self._kwargs)
+
+
+def is_linear(module: nn.Module) -> bool:
+    """nn.Linear, its subclasses, and GPT-2's Conv1D."""
+    return isinstance(module, nn.Linear) or is_transposed(module)
+
+
+def rows(module: nn.Module) -> int:
+    """Outputs N of a linear layer."""
+    weight: torch.Tensor = module.weight  # type: ignore[assignment]
+    return weight.shape[1] if is_transposed(module) else weight.shape[0]
+
+
+def _give(
+    name: str, output: torch.Tensor, seen: dict[str, torch.Tensor], inputs: torch.Tensor, *_: Any, **__: Any
+) -> torch.Tensor:
+    """Stands in for a layer: notes its input and returns ``output``, the same for every token or one row a token."""
+    seen[name] = inputs
+    shape = (*inputs.shape[:-1], output.shape[-1])
+    return (output.expand(shape) if output.dim() == 1 else output.reshape(shape)).clone()
+
+
+@contextmanager
+def _forward_of(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    module.__dict__["forward"] = forward
+    try:
+        yield
+    finally:
+        del module.__dict__["forward"]
+
+
+@torch.inference_mode()
+def probes(skeleton: Skeleton) -> list[Probe]:
+    """One probe a decoder block, in order; the skeleton's weights may be on the meta device throughout."""
+    found: list[Probe] = []
+
+    def visit(block: nn.Module, hidden: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        found.append(Probe(block, args, kwargs, hidden.shape[-1]))
+        return found[-1].answer(found[-1].x)
+
+    with _filled(skeleton.model), ExitStack() as stack:
+        for block in skeleton.blocks:
+            stack.enter_context(_forward_of(block.module, partial(_by_position, visit, block.module)))
+        tokens = torch.zeros(1, TOKENS, dtype=torch.int64)
+        skeleton.model.base_model(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False)
+    return found
+
+
+def _by_position(visit: Callable[..., Any], block: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """Hidden states first, whether they came by position or by name."""
+    return visit(block, *args, **kwargs) if args else visit(block, kwargs.pop("hidden_states"), **kwargs)
+
+
+@contextmanager
+def _filled(model: nn.Module) -> Iterator[None]:
+    """Parameters stand for ones while this lasts; each is one number in memory, however large its shape."""
+    held = [(module, dict(module._parameters)) for module in model.modules() if module._parameters]
+    for module, parameters in held:
+        for name, parameter in parameters.items():
+            if parameter is not None:
+                ones = torch.ones((), dtype=torch.float32).expand(parameter.shape)
+                module._parameters[name] = nn.Parameter(ones, requires_grad=False)
+    try:
+        yield
+    finally:
+        for module, parameters in held:
+            module._parameters.update(parameters)

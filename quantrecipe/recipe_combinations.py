@@ -1,0 +1,37 @@
+"""Combinations of transforms and schemes that make no sense, with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from quantrecipe.recipe_transforms import OtherTransform, Transform
+
+if TYPE_CHECKING:
+    from quantrecipe.recipe import Group
+
+_SCALES = ("smoothquant", "awq", "outlier-suppression-plus")
+_FOR_INPUTS = {
+    "smoothquant": "it makes inputs easier to round at the cost of weights",
+    "outlier-suppression-plus": "it makes inputs easier to round",
+}
+
+
+def combination_fault(transforms: Sequence[Transform], groups: Iterable[Group]) -> str | None:
+    """Why these transforms cannot serve these groups; None where they can."""
+    names = [transform.name for transform in transforms if not isinstance(transform, OtherTransform)]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        return f"transform {twice!r} is listed twice"
+    scales = [name for name in names if name in _SCALES]
+    if len(scales) > 1:
+        return (
+            f"transforms {scales[0]!r} and {scales[1]!r} set the same scales, the later undoing the earlier; keep one"
+        )
+    if "hadamard" in names[1:]:
+        return f"transform 'hadamard' undoes the scales of {names[0]!r} before it; list it first"
+    if all(group.input_activations is None for group in groups):
+        idle = next((name for name in names if name in _FOR_INPUTS), None)
+        if idle:
+            return f"transform {idle!r} is senseless here: {_FOR_INPUTS[idle]}, and no group rounds inputs (a scheme like w8a8)"
+    return None
