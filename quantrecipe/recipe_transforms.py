@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from quantrecipe.recipe_part import Part, name_of, named
 
 
-class SmoothQuantTransform(Part):
+class TransformPart(Part):
+    """What every transform says. looks_at_text: it looks at activations over calibration text."""
+
+    looks_at_text: ClassVar[bool] = True
+
+
+class SmoothQuantTransform(TransformPart):
     """SmoothQuant (arXiv:2211.10438): scales that move the difficulty of activations into weights.
 
     alpha: the share that moves, or ``search`` for the one of least output error at every place.
@@ -19,7 +25,7 @@ class SmoothQuantTransform(Part):
     alpha: Annotated[float, Field(ge=0, le=1)] | Literal["search"] = 0.5
 
 
-class AwqTransform(Part):
+class AwqTransform(TransformPart):
     """AWQ's scales (arXiv:2306.00978): salient channels of the weights grow before they are rounded.
 
     grid: how many exponents between 0 and 1 are tried at every place.
@@ -29,7 +35,7 @@ class AwqTransform(Part):
     grid: int = Field(20, ge=2, le=200)
 
 
-class OutlierSuppressionTransform(Part):
+class OutlierSuppressionTransform(TransformPart):
     """Outlier Suppression+ (arXiv:2304.09145): channels are centred by a shift, then scaled onto a threshold.
 
     shift: False scales only, as happens anyway where no bias is there to fold a shift into (RMSNorm models).
@@ -39,17 +45,19 @@ class OutlierSuppressionTransform(Part):
     shift: bool = True
 
 
-class HadamardTransform(Part):
+class HadamardTransform(TransformPart):
     """A randomized Hadamard rotation of the residual stream, folded into the weights (QuaRot, arXiv:2404.00456).
 
     seed: of the random signs.
     """
 
+    looks_at_text: ClassVar[bool] = False
+
     name: Literal["hadamard"] = "hadamard"
     seed: int = Field(0, ge=0, lt=2**31)
 
 
-class OtherTransform(Part):
+class OtherTransform(TransformPart):
     """A transform that a plugin brings; its options are checked by that plugin."""
 
     name: str

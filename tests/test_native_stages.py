@@ -16,6 +16,7 @@ from quantrecipe.plugins.native.layers import quantize_layer
 from quantrecipe.plugins.native.linear import get_weight, set_weight
 from quantrecipe.plugins.native.qparams import Storage
 from quantrecipe.plugins.native.stages import Block, Compensated, Compensation, Side, Transform, Tuning
+from quantrecipe.recipe_transforms import OtherCompensation, OtherTransform
 from tests import families
 from tests.native_jobs import load_with_transformers, make_job
 
@@ -28,8 +29,8 @@ class Doubling(Transform):
     name = "doubling"
     inputs: frozenset[Side] = frozenset({"original"})
 
-    def __init__(self, options: dict[str, Any]) -> None:
-        self.factor = options["factor"]
+    def __init__(self, part: Any) -> None:
+        self.factor = part.options["factor"]
         self.seen: list[torch.Tensor] = []
         self.targets: list[torch.Tensor] = []
 
@@ -66,12 +67,12 @@ class Exact(Compensation):
 def registered(monkeypatch: pytest.MonkeyPatch) -> list[Doubling]:
     made: list[Doubling] = []
 
-    def make(options: dict[str, Any]) -> Doubling:
-        made.append(Doubling(options))
+    def make(part: Any) -> Doubling:
+        made.append(Doubling(part))
         return made[-1]
 
     monkeypatch.setitem(stages.TRANSFORMS, "doubling", make)
-    monkeypatch.setitem(stages.COMPENSATIONS, "exact", lambda options: Exact())
+    monkeypatch.setitem(stages.COMPENSATIONS, "exact", lambda part: Exact())
     return made
 
 
@@ -87,7 +88,9 @@ def job_with(tmp_path: Path, groups: dict[str, Any], **quantization: Any) -> Any
 def test_a_transform_sees_the_original_network_and_what_it_changes_is_written(
     tmp_path: Path, registered: list[Doubling]
 ) -> None:
-    job = job_with(tmp_path, {"main": "w2a16-g32"}, transforms=[{"name": "doubling", "factor": 2.0}])
+    job = job_with(
+        tmp_path, {"main": "w2a16-g32"}, transforms=[OtherTransform(name="doubling", options={"factor": 2.0})]
+    )
     checkpoint = NativeBackend().quantize(job)
     import transformers
 
@@ -109,7 +112,12 @@ def test_a_transform_sees_the_original_network_and_what_it_changes_is_written(
 @torch.inference_mode()
 def test_transform_gptq_and_compensation_compose(tmp_path: Path, registered: list[Doubling]) -> None:
     groups = {"main": {"scheme": "w2a16-g32", "method": "gptq"}}
-    job = job_with(tmp_path, groups, transforms=[{"name": "doubling", "factor": 4.0}], compensation={"name": "exact"})
+    job = job_with(
+        tmp_path,
+        groups,
+        transforms=[OtherTransform(name="doubling", options={"factor": 4.0})],
+        compensation=OtherCompensation(name="exact"),
+    )
     checkpoint = NativeBackend().quantize(job)
     import transformers
 
@@ -145,7 +153,9 @@ def test_a_whole_block_method_has_both_streams(tmp_path: Path, monkeypatch: pyte
     assert [one.digest for one in plain.layers] == [one.digest for one in checkpoint.layers]
 
 
-@pytest.mark.parametrize(("part", "value"), [("transforms", [{"name": "x"}]), ("compensation", {"name": "x"})])
+@pytest.mark.parametrize(
+    ("part", "value"), [("transforms", [OtherTransform(name="x")]), ("compensation", OtherCompensation(name="x"))]
+)
 def test_unknown_stages_are_refused(part: str, value: Any, tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="no such"):
         NativeBackend().quantize(job_with(tmp_path, {"main": "w4a16-g32"}, **{part: value}))

@@ -38,9 +38,13 @@ class PlannedModule:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Every Linear, Conv1D and Embedding of the model, in its order."""
+    """Every Linear, Conv1D and Embedding of the model, in its order.
+
+    transforms_look: a transform looks at activations.
+    """
 
     modules: tuple[PlannedModule, ...]
+    transforms_look: bool = False
 
     @property
     def quantized(self) -> tuple[PlannedModule, ...]:
@@ -53,6 +57,11 @@ class Plan:
 
     @property
     def needs_calibration(self) -> bool:
+        """Whether a method or a transform looks at activations."""
+        return self.transforms_look or self.methods_look
+
+    @property
+    def methods_look(self) -> bool:
         """Whether some method looks at activations."""
         return any(module.group is not None and module.group.method.name != "rtn" for module in self.modules)
 
@@ -74,7 +83,7 @@ def make_plan(recipe: Recipe, linears: Iterable[LinearInfo]) -> Plan:
     _check_targets(recipe, infos)
     for module in modules:
         _check_module(module)
-    plan = Plan(modules)
+    plan = Plan(modules, any(one.looks_at_text for one in recipe.quantization.transforms))
     if not plan.quantized:
         raise RecipeError("the recipe quantizes nothing", remedy="name some layers in targets")
     return plan

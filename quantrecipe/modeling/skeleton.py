@@ -54,7 +54,7 @@ class Skeleton:
     def __init__(self, folder: ModelFolder, trust_remote_code: bool = False) -> None:
         self.folder = folder
         self.model = _on_meta(folder, trust_remote_code)
-        self.blocks = _find_blocks(self.model)
+        self.blocks = find_blocks(self.model)
         self._tied = tied_names(self.model)
         self._stored = stored_names(self.model, folder.names)
         self._check_complete()
@@ -182,7 +182,7 @@ def _on_meta(folder: ModelFolder, trust_remote_code: bool) -> Any:
     return model.eval()
 
 
-def _find_blocks(model: nn.Module) -> list[Block]:
+def find_blocks(model: nn.Module) -> list[Block]:
     """The decoder blocks: the ModuleList that holds the most parameters."""
     lists = [
         (name, module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList) and len(module)

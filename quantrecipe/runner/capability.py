@@ -90,9 +90,9 @@ def _faults(recipe: Recipe, able: Capabilities, form: str, device: str) -> Itera
         yield f"it writes no kv_cache_scheme of {cache.num_bits}-bit {cache.type}"
     for transform in quantization.transforms:
         if transform.name not in able.transforms:
-            yield f"it knows no transform {transform.get('name')!r}"
+            yield f"it knows no transform {transform.name!r}"
     if quantization.compensation and quantization.compensation.name not in able.compensations:
-        yield f"it knows no compensation {quantization.compensation.get('name')!r}"
+        yield f"it knows no compensation {quantization.compensation.name!r}"
 
 
 def _group_faults(group: Group, able: Capabilities) -> Iterator[str]:

@@ -22,6 +22,7 @@ CAPABILITIES = Capabilities(
     methods=("rtn", "gptq"),
     formats=("compressed-tensors", "gptq", "gptq_v2"),
     devices=("cpu", "cuda"),
+    transforms=("smoothquant", "awq", "outlier-suppression-plus"),
     streams=True,
 )
 

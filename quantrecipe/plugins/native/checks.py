@@ -49,4 +49,6 @@ def _check_calibration(job: Job, plan: Plan) -> None:
         return
     tokens = 0 if job.calibration is None else job.calibration.numel()
     if tokens < FEWEST_TOKENS:
-        raise BackendError("gptq needs calibration text", value=f"{tokens} tokens", limit=f"at least {FEWEST_TOKENS}")
+        raise BackendError(
+            "this recipe needs calibration text", value=f"{tokens} tokens", limit=f"at least {FEWEST_TOKENS}"
+        )

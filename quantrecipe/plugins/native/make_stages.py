@@ -5,6 +5,9 @@ from __future__ import annotations
 from quantrecipe.errors import BackendError
 from quantrecipe.plugins.contract import Job
 from quantrecipe.plugins.native.stages import COMPENSATIONS, TRANSFORMS, TUNINGS, Compensation, Stages, Transform
+from quantrecipe.plugins.native.transforms import BUILT_IN
+from quantrecipe.recipe_transforms import Compensation as CompensationPart
+from quantrecipe.recipe_transforms import Transform as TransformPart
 
 
 def make_stages(job: Job) -> Stages:
@@ -19,18 +22,15 @@ def make_stages(job: Job) -> Stages:
     )
 
 
-def _transform(given: dict[str, object]) -> Transform:
-    name = str(given.get("name"))
-    if name not in TRANSFORMS:
-        raise BackendError(
-            "the native backend has no such transform", value=name, limit=", ".join(TRANSFORMS) or "none"
-        )
-    return TRANSFORMS[name]({key: value for key, value in given.items() if key != "name"})
+def _transform(part: TransformPart) -> Transform:
+    known = BUILT_IN | TRANSFORMS
+    if part.name not in known:
+        raise BackendError("the native backend has no such transform", value=part.name, limit=", ".join(known))
+    return known[part.name](part)
 
 
-def _compensation(given: dict[str, object]) -> Compensation:
-    name = str(given.get("name"))
-    if name not in COMPENSATIONS:
+def _compensation(part: CompensationPart) -> Compensation:
+    if part.name not in COMPENSATIONS:
         known = ", ".join(COMPENSATIONS) or "none"
-        raise BackendError("the native backend has no such compensation", value=name, limit=known)
-    return COMPENSATIONS[name]({key: value for key, value in given.items() if key != "name"})
+        raise BackendError("the native backend has no such compensation", value=part.name, limit=known)
+    return COMPENSATIONS[part.name](part)

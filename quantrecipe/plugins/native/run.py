@@ -121,7 +121,7 @@ class _Run:
     def _sides(self) -> frozenset[Side]:
         """The streams of hidden states that something looks at."""
         wanted: frozenset[Side] = self.stages.inputs
-        return wanted | {"quantized"} if self.job.plan.needs_calibration else wanted
+        return wanted | {"quantized"} if self.job.plan.methods_look else wanted
 
     def _layers(self, block: int | None) -> Iterator[Layer]:
         """The layers to quantize in one block, or outside all of them."""

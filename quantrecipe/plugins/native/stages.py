@@ -135,9 +135,9 @@ class Tuning:
         raise NotImplementedError
 
 
-#: By the recipe's name: what makes a stage of its options. A helper module registers itself here on import.
-TRANSFORMS: dict[str, Callable[[dict[str, Any]], Transform]] = {}
-COMPENSATIONS: dict[str, Callable[[dict[str, Any]], Compensation]] = {}
+#: By the recipe's name: what makes a stage of its part of the recipe, beside those that are built in.
+TRANSFORMS: dict[str, Callable[[Any], Transform]] = {}
+COMPENSATIONS: dict[str, Callable[[Any], Compensation]] = {}
 TUNINGS: dict[str, Callable[[Any], Tuning]] = {}
 
 

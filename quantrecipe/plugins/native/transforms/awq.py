@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from quantrecipe.plugins.native.stages import TRANSFORMS
 from quantrecipe.plugins.native.transforms.loss import output_error
 from quantrecipe.plugins.native.transforms.scaling import ChannelScaling, Chosen, Site
 from quantrecipe.recipe_transforms import AwqTransform
@@ -35,6 +34,3 @@ class Awq(ChannelScaling):
         mean, sample = site.tie(site.seen.mean), site.seen.sample
         tried = [awq_scales(mean, step / self.grid) for step in range(self.grid)]
         return Chosen(min(tried, key=lambda s: output_error(sample, site.targets, s)))
-
-
-TRANSFORMS[Awq.name] = Awq

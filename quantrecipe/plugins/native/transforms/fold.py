@@ -29,7 +29,7 @@ class Writer:
 
     def module(self, name: str) -> nn.Module:
         """A module by its name in the block."""
-        return self.block.root.get_submodule(name)
+        return self.block.module.get_submodule(name)
 
     def bias(self, name: str) -> torch.Tensor | None:
         """The module's bias in fp32."""
@@ -47,7 +47,7 @@ class Writer:
         self.block.change(f"{self._full(name)}.{attribute}", value)
 
     def _full(self, name: str) -> str:
-        return f"{self.block.prefix}.{name}"
+        return f"{self.block.name}.{name}"
 
 
 def rescale(writer: Writer, fold: Fold, s: torch.Tensor, z: torch.Tensor | None = None) -> None:

@@ -87,7 +87,7 @@ def _type_one(q: int) -> torch.Tensor:
 
 
 def _type_two(q: int) -> torch.Tensor:
-    """S = [[0, 1], [1, Q]] symmetric: every 0 becomes [[1, -1], [-1, -1]] and every +-1 becomes +-[[1, 1], [1, -1]]."""
+    """S = [[0, 1], [1, Q]] symmetric: each 0 becomes [[1, -1], [-1, -1]], each +-1 becomes +-[[1, 1], [1, -1]]."""
     zero, one = torch.tensor([[1, -1], [-1, -1]]), torch.tensor([[1, 1], [1, -1]])
     S = _bordered(q, 0, 1)
     return (torch.kron((S == 0).to(torch.int8), zero) + torch.kron(S, one)).to(torch.int8)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from quantrecipe.plugins.native.activations import fake_quantize_tokens
-from quantrecipe.plugins.native.rtn import rtn
 from quantrecipe.plugins.native.qparams import Storage
 from quantrecipe.plugins.native.record import served_weight
+from quantrecipe.plugins.native.rtn import rtn
 from quantrecipe.recipe import Group
 
 _STORAGE = Storage(torch.float32, torch.float32)

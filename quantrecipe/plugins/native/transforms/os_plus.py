@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from quantrecipe.plugins.native.stages import TRANSFORMS, Block
+from quantrecipe.plugins.native.stages import Block
 from quantrecipe.plugins.native.transforms.loss import output_error
 from quantrecipe.plugins.native.transforms.scaling import ChannelScaling, Chosen, Site
 from quantrecipe.recipe_transforms import OutlierSuppressionTransform
@@ -58,6 +58,3 @@ class OutlierSuppressionPlus(ChannelScaling):
         if self._fixed and block.index == 0:
             places = ", ".join(self._fixed)
             block.note(f"{self.name}: scales only, no shift, behind {places}: no bias there to fold a shift into")
-
-
-TRANSFORMS[OutlierSuppressionPlus.name] = OutlierSuppressionPlus

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from quantrecipe.modeling.skeleton import Skeleton
+from quantrecipe.modeling.skeleton import find_blocks
 from quantrecipe.plugins.native.linear import is_transposed
 from quantrecipe.plugins.native.transforms.norms import NormFacts, norm_facts
 
@@ -95,19 +95,19 @@ def _forward_of(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None
 
 
 @torch.inference_mode()
-def probes(skeleton: Skeleton) -> list[Probe]:
-    """One probe a decoder block, in order; the skeleton's weights may be on the meta device throughout."""
+def probes(model: Any) -> list[Probe]:
+    """One probe a decoder block of a model of transformers, in order; its weights may be on the meta device."""
     found: list[Probe] = []
 
     def visit(block: nn.Module, hidden: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         found.append(Probe(block, args, kwargs, hidden.shape[-1]))
         return found[-1].answer(found[-1].x)
 
-    with _filled(skeleton.model), ExitStack() as stack:
-        for block in skeleton.blocks:
+    with _filled(model), ExitStack() as stack:
+        for block in find_blocks(model):
             stack.enter_context(_forward_of(block.module, partial(_by_position, visit, block.module)))
         tokens = torch.zeros(1, TOKENS, dtype=torch.int64)
-        skeleton.model.base_model(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False)
+        model.base_model(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False)
     return found
 
 

@@ -68,8 +68,6 @@ def _random_orthogonal(size: int, keeps_mean: bool, generator: torch.Generator) 
     basis = torch.linalg.qr(first)[0]
     inner = size - 1 if keeps_mean else size
     q, r = torch.linalg.qr(torch.randn(inner, inner, dtype=torch.float64, generator=generator))
-    q = q * r.diagonal().sign()
-    if not keeps_mean:
-        return q
-    middle = torch.block_diag(torch.ones(1, 1, dtype=torch.float64), q)
-    return basis @ middle @ basis.t()
+    inside = torch.eye(size, dtype=torch.float64)
+    inside[-inner:, -inner:] = q * r.diagonal().sign()
+    return basis @ inside @ basis.t() if keeps_mean else inside

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from quantrecipe.plugins.native.stages import TRANSFORMS
 from quantrecipe.plugins.native.transforms.loss import output_error
 from quantrecipe.plugins.native.transforms.scaling import ChannelScaling, Chosen, Site
 from quantrecipe.recipe_transforms import SmoothQuantTransform
@@ -43,6 +42,3 @@ class SmoothQuant(ChannelScaling):
         sample = site.seen.sample
         tried = [smooth_scales(x_max, w_max, step / STEPS) for step in range(STEPS + 1)]
         return Chosen(min(tried, key=lambda s: output_error(sample, site.targets, s)))
-
-
-TRANSFORMS[SmoothQuant.name] = SmoothQuant

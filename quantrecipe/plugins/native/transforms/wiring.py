@@ -7,11 +7,10 @@ follows its output channel by channel. Each claim is tried out on the block's ow
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
-from quantrecipe.modeling.skeleton import Skeleton
 from quantrecipe.plugins.native.transforms.norms import NormFacts
 from quantrecipe.plugins.native.transforms.observe import close, first_token, same, touches_only
 from quantrecipe.plugins.native.transforms.probe import Observed, Probe, probes
@@ -51,11 +50,11 @@ class Wiring:
     residual: Residual
 
 
-def wirings(skeleton: Skeleton) -> list[Wiring]:
-    """The wiring of every block; blocks of one make are tried once."""
+def wirings(model: Any) -> list[Wiring]:
+    """The wiring of every block of a model of transformers; blocks of one make are tried once."""
     found: dict[object, Wiring] = {}
     result = []
-    for probe in probes(skeleton):
+    for probe in probes(model):
         key = (type(probe.block), tuple(sorted(probe.sizes.items())))
         if key not in found:
             found[key] = wiring(probe)
