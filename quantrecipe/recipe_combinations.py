@@ -33,5 +33,7 @@ def combination_fault(transforms: Sequence[Transform], groups: Iterable[Group]) 
     if all(group.input_activations is None for group in groups):
         idle = next((name for name in names if name in _FOR_INPUTS), None)
         if idle:
-            return f"transform {idle!r} is senseless here: {_FOR_INPUTS[idle]}, and no group rounds inputs (w8a8 does)"
+            return (
+                f"transform {idle!r} is senseless here: {_FOR_INPUTS[idle]}, and no group rounds inputs (w8a8 does)"
+            )
     return None

@@ -23,7 +23,20 @@ PARTS = {
     "awq": (AwqTransform(grid=8), "w3a16-g16"),
     "os+": (OutlierSuppressionTransform(), "w4a8-g16"),
 }
-SHAPES = ["llama", "llama-tied", "opt", "bloom", "gpt-neox", "falcon", "phi", "phi3", "gpt2", "gemma", "gemma2", "qwen2"]
+SHAPES = [
+    "llama",
+    "llama-tied",
+    "opt",
+    "bloom",
+    "gpt-neox",
+    "falcon",
+    "phi",
+    "phi3",
+    "gpt2",
+    "gemma",
+    "gemma2",
+    "qwen2",
+]
 
 
 @pytest.mark.parametrize("which", PARTS)

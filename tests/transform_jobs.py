@@ -47,10 +47,12 @@ class Uneven:
 def transform(model: Uneven, part: Any, scheme: str, ignore: list[str] | None = None) -> tuple[set[str], list[str]]:
     """Apply one transform to every block in place; the parameters it changed, and its notes."""
     skeleton, notes = model.skeleton, list[str]()
-    recipe = Recipe.model_validate({
-        "model": {"id": "x"},
-        "quantization": {"config_groups": {"main": scheme}, "ignore": ["lm_head", *(ignore or [])]},
-    })
+    recipe = Recipe.model_validate(
+        {
+            "model": {"id": "x"},
+            "quantization": {"config_groups": {"main": scheme}, "ignore": ["lm_head", *(ignore or [])]},
+        }
+    )
     plan = make_plan(recipe, skeleton.linears())
     stage = BUILT_IN[part.name](part)
     outside = Parameters(skeleton.model, "", lambda name: torch.float32)

@@ -59,6 +59,7 @@ def provenance(prepared: Prepared, checkpoint: Checkpoint) -> dict[str, Any]:
         "outputs": output_hashes(checkpoint.path),
         "weights_dtype": str(compute_dtype(prepared.skeleton.dtype, prepared.device)).removeprefix("torch."),
         "weights": {layer.name: layer.digest for layer in checkpoint.layers},
+        "changed": dict(checkpoint.details.get("changed_parameters", {})),
     }
 
 

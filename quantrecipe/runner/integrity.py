@@ -74,10 +74,11 @@ def _provenance(path: Path, report: Integrity) -> dict[str, Any] | None:
         outputs = {str(name): str(value) for name, value in record["outputs"].items()}
         dtype = str(record["weights_dtype"])
         weights = {str(name): str(value) for name, value in record["weights"].items()}
+        changed = {str(name): str(value) for name, value in record.get("changed", {}).items()}
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
         report.faults.append(f"{PROVENANCE} cannot be read")
         return None
-    return {"outputs": outputs, "weights": weights, "dtype": dtype}
+    return {"outputs": outputs, "weights": weights, "changed": changed, "dtype": dtype}
 
 
 def _hashes(path: Path, record: dict[str, Any], report: Integrity) -> None:
@@ -110,7 +111,8 @@ def _load(path: Path, stored: ModelFolder, record: Any, original: str | None, re
     dtype = record["dtype"] if record else named
     source = None if original is None else find(original)
     parameters = sum(module.weights for module in packed_modules(stored))
-    request = Request(path, dtype, record["weights"] if record else {}, parameters, original=source)
+    weights, changed = (record["weights"], record["changed"]) if record else ({}, {})
+    request = Request(path, dtype, weights, parameters, original=source, changed=changed)
     try:
         with tempfile.TemporaryDirectory(prefix="quantrecipe-verify-") as scratch:
             found = ask(request, Path(scratch))

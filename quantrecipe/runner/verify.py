@@ -30,8 +30,8 @@ class Request:
 
     dtype: what is loaded and computed in. weights: sha256 of the dequantized weight, in that dtype, of each
     quantized module. parameters: how many the model has. inputs: how each module's inputs are rounded.
-    changed: parameters that a transform has rewritten, not compared with the original. witness: a safetensors
-    file with tokens and logits.
+    changed: parameters that a transform has rewritten, not compared with the original, and the sha256 of each.
+    witness: a safetensors file with tokens and logits.
     """
 
     folder: Path
@@ -40,7 +40,7 @@ class Request:
     parameters: int
     inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     original: Path | None = None
-    changed: tuple[str, ...] = ()
+    changed: dict[str, str] = field(default_factory=dict)
     witness: Path | None = None
     trust_remote_code: bool = False
 
@@ -53,7 +53,7 @@ class Request:
             "parameters": self.parameters,
             "inputs": self.inputs,
             "original": None if self.original is None else str(self.original),
-            "changed": list(self.changed),
+            "changed": self.changed,
             "witness": None if self.witness is None else str(self.witness),
             "trust_remote_code": self.trust_remote_code,
             "threads": torch.get_num_threads(),
@@ -70,7 +70,7 @@ def verify(prepared: Prepared, checkpoint: Checkpoint, trust_remote_code: bool =
             parameters=sum(parameter.numel() for parameter in prepared.skeleton.model.parameters()),
             inputs={name: args.model_dump() for name, args in quantized_inputs(prepared.plan).items()},
             original=prepared.model_path,
-            changed=tuple(checkpoint.details.get("changed_parameters", ())),
+            changed=dict(checkpoint.details.get("changed_parameters", {})),
             witness=_save_witness(Path(scratch), prepared, checkpoint),
             trust_remote_code=trust_remote_code,
         )

@@ -40,10 +40,11 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     began = time.perf_counter()
     torch.set_num_threads(int(request["threads"]))
     source = open_source(request)
-    faults = list(_weight_faults(source, request["weights"]))
+    faults = [*_weight_faults(source, request["weights"]), *_changed_faults(source, request)]
     compared, more = _unquantized(source, request)
     faults += more
-    found: dict[str, Any] = {"loader": source.label, "weights": len(request["weights"]), "unquantized": compared}
+    found: dict[str, Any] = {"loader": source.label, "weights": len(request["weights"])}
+    found |= {"unquantized": compared, "changed": len(request["changed"])}
     if request["witness"]:
         report = compare_witness(source, Path(request["witness"]), getattr(torch, request["dtype"]))
         faults += report.pop("faults")
@@ -68,6 +69,17 @@ def _weight_faults(source: Source, weights: dict[str, str]) -> Iterator[str]:
             yield f"{name} holds NaN or infinity"
         elif digest(weight) != expected:
             yield f"{name} reads back as other weights than were written"
+
+
+def _changed_faults(source: Source, request: dict[str, Any]) -> Iterator[str]:
+    """Parameters that a transform rewrote and that are not what it made of them."""
+    present = dict(source.model.named_parameters(remove_duplicate=False))
+    dtype = getattr(torch, request["dtype"])
+    for name, expected in request["changed"].items():
+        if name not in present:
+            yield f"{name} is missing after loading"
+        elif digest(source.tensor(name).to(dtype)) != expected:
+            yield f"{name} reads back otherwise than a transform made it"
 
 
 def _unquantized(source: Source, request: dict[str, Any]) -> tuple[int, list[str]]:

@@ -17,7 +17,8 @@ from quantrecipe.plugins.native.hessian import Hessian
 from quantrecipe.plugins.native.layers import Layer, quantize_layer
 from quantrecipe.plugins.native.linear import get_weight, set_weight
 from quantrecipe.plugins.native.qparams import Quantized, Storage
-from quantrecipe.plugins.native.stages import Block, Compensated, Stages
+from quantrecipe.plugins.native.record import digest
+from quantrecipe.plugins.native.stages import Block, Compensated, Parameters, Stages
 from quantrecipe.plugins.native.walk import walk_block
 from quantrecipe.schemes import QuantizationArgs
 
@@ -27,12 +28,13 @@ class Artefact:
     """What one block (or what lies outside all blocks) becomes in the files.
 
     tensors: by the name that they are written under. replaced: stored names of the original that they stand for.
-    changed: parameters that a transform rewrote. beside: the compensation's tensors.
+    changed: parameters that a transform rewrote, each with the digest of what is computed with. beside: the
+    compensation's tensors.
     """
 
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
     replaced: list[str] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
+    changed: dict[str, str] = field(default_factory=dict)
     beside: dict[str, torch.Tensor] = field(default_factory=dict)
     records: list[LayerRecord] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -88,7 +90,7 @@ class Worker:
         for transform in self.stages.transforms:
             transform.apply(block)
         outputs = self._quantize(block, artefact, outputs_wanted)
-        self.add_changed(block.changed, artefact)
+        self.add_changed(block, artefact)
         return artefact, outputs
 
     def _quantize(self, block: Block, artefact: Artefact, outputs_wanted: bool) -> list[torch.Tensor]:
@@ -146,11 +148,11 @@ class Worker:
         for suffix, tensor in self.naming.format.tensors(quantized, layer.group.input_activations is not None):
             artefact.tensors[f"{name}.{suffix}"] = tensor
 
-    def add_changed(self, changed: dict[str, torch.Tensor], artefact: Artefact) -> None:
+    def add_changed(self, parameters: Parameters, artefact: Artefact) -> None:
         """Put the parameters that transforms rewrote into the artefact."""
-        for parameter, tensor in changed.items():
+        for parameter, tensor in parameters.changed.items():
             artefact.tensors[self.naming.written(parameter)] = tensor
-            artefact.changed.append(parameter)
+            artefact.changed[parameter] = digest(parameters.get(parameter))
             stored = self.naming.original(parameter)
             if stored is not None:
                 artefact.replaced.append(stored)

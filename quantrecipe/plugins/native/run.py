@@ -139,7 +139,7 @@ class _Run:
         for transform in self.stages.transforms:
             transform.outside(model)
         artefact = Artefact()
-        self.worker.add_changed(model.changed, artefact)
+        self.worker.add_changed(model, artefact)
         return artefact
 
     def _note(self, text: str) -> None:
@@ -150,7 +150,7 @@ class _Run:
         for name, tensor in artefact.tensors.items():
             self.writer.add(name, tensor)
         self.total.replaced += artefact.replaced
-        self.total.changed += artefact.changed
+        self.total.changed |= artefact.changed
         self.total.records += artefact.records
         self.total.beside.update(artefact.beside)
 

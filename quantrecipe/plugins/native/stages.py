@@ -47,13 +47,22 @@ class Parameters:
         read. A parameter that was not there (the bias that a shift needs) is added. The weight of a
         layer that will be quantized is set by ``linear.set_weight`` instead: its codes are written.
         """
-        owner_name, _, attribute = parameter.removeprefix(f"{self.name}.").rpartition(".")
-        owner = self.module.get_submodule(owner_name)
+        owner, attribute = self._owner(parameter)
         old = owner._parameters.get(attribute)
         like = next(owner.parameters(recurse=False)) if old is None else old
         stored = value.detach().to(self.stored_dtype(parameter))
         owner._parameters[attribute] = nn.Parameter(stored.to(like.device, like.dtype), requires_grad=False)
         self.changed[parameter] = stored
+
+    def get(self, parameter: str) -> torch.Tensor:
+        """The parameter's value as it is computed with; by full name."""
+        owner, attribute = self._owner(parameter)
+        value: torch.Tensor = getattr(owner, attribute)
+        return value.detach()
+
+    def _owner(self, parameter: str) -> tuple[nn.Module, str]:
+        name, _, attribute = parameter.removeprefix(f"{self.name}.").rpartition(".")
+        return self.module.get_submodule(name), attribute
 
 
 @dataclass(slots=True)
