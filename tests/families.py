@@ -26,6 +26,13 @@ _OPT = _COMMON | {
     "max_position_embeddings": 128,
     "word_embed_proj_dim": 64,
 }
+_FALCON = _COMMON | {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
+_MOE = {"moe_intermediate_size": 64, "num_experts": 4, "num_experts_per_tok": 2, "decoder_sparse_step": 1}
+_MLA = {
+    "moe_intermediate_size": 64, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1,
+    "first_k_dense_replace": 1, "kv_lora_rank": 32, "q_lora_rank": 32, "qk_rope_head_dim": 16, "qk_nope_head_dim": 16,
+    "v_head_dim": 16, "num_key_value_heads": 4,
+}  # fmt: skip
 
 #: config class name in transformers -> its arguments
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -44,8 +51,35 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "bloom": ("BloomConfig", _COMMON | {"hidden_size": 64, "n_layer": 3, "n_head": 4}),
     "gpt2": ("GPT2Config", _GPT2_LIKE),
     "gpt-neox": ("GPTNeoXConfig", _NEOX_LIKE),
-    "falcon": ("FalconConfig", _COMMON | {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}),
+    "falcon": ("FalconConfig", _FALCON),
+    "falcon-new": ("FalconConfig", _FALCON | {"new_decoder_architecture": True, "num_kv_heads": 2}),
+    "mixtral": ("MixtralConfig", _LLAMA_LIKE | {"num_local_experts": 4, "num_experts_per_tok": 2}),
+    "qwen2-moe": ("Qwen2MoeConfig", _LLAMA_LIKE | _MOE | {"shared_expert_intermediate_size": 64}),
+    "qwen3-moe": ("Qwen3MoeConfig", _LLAMA_LIKE | _MOE | {"head_dim": 16, "mlp_only_layers": [1]}),
+    "olmoe": ("OlmoeConfig", _LLAMA_LIKE | {"num_experts": 4, "num_experts_per_tok": 2}),
+    "phimoe": ("PhimoeConfig", _LLAMA_LIKE | {"num_local_experts": 4, "num_experts_per_tok": 2}),
+    "deepseek-v2": ("DeepseekV2Config", _LLAMA_LIKE | _MLA | {"topk_method": "greedy"}),
+    "deepseek-v3": ("DeepseekV3Config", _LLAMA_LIKE | _MLA | {"n_group": 2, "topk_group": 1}),
+    "glm4-moe": (
+        "Glm4MoeConfig",
+        _LLAMA_LIKE | _MOE | {"n_routed_experts": 4, "first_k_dense_replace": 1, "head_dim": 16},
+    ),
+    "granitemoe": ("GraniteMoeConfig", _LLAMA_LIKE | {"num_local_experts": 4, "num_experts_per_tok": 2}),
+    "gpt-oss": ("GptOssConfig", _LLAMA_LIKE | {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 16}),
 }
+#: Those with routed experts.
+MOE = (
+    "mixtral",
+    "qwen2-moe",
+    "qwen3-moe",
+    "olmoe",
+    "phimoe",
+    "deepseek-v2",
+    "deepseek-v3",
+    "glm4-moe",
+    "granitemoe",
+    "gpt-oss",
+)
 
 
 def make_model(family: str, folder: Path, dtype: torch.dtype = torch.float32, seed: int = 0) -> Path:

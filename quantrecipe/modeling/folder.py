@@ -88,6 +88,13 @@ class ModelFolder:
             tensor: torch.Tensor = shard.get_tensor(name)
         return tensor
 
+    def row(self, name: str, index: int) -> torch.Tensor:
+        """A copy of entry ``index`` along a tensor's first dimension; the rest is not read."""
+        info = self.info(name)
+        with safe_open(self.path / info.file, framework="pt") as shard:
+            found: torch.Tensor = shard.get_slice(name)[index : index + 1]
+        return found[0]
+
     def files(self) -> list[str]:
         """Names of the shards, sorted."""
         return sorted({info.file for info in self._tensors.values()})

@@ -12,6 +12,9 @@ from quantrecipe.recipe import Group, Recipe
 from quantrecipe.schemes import QuantizationArgs, scale_bits, scale_count
 
 HEAD_ALIAS = "lm_head"
+LINEAR_KINDS = ("Linear", "LinearSubclass", "Conv1D")
+#: What leaves routers alone where the recipe does not name one; shown as what ignores them.
+ROUTER_RULE = "routers stay as they are"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +96,24 @@ def matches(pattern: str, info: LinearInfo) -> bool:
     """Whether a target or ignore entry means this module.
 
     A class name means every module of the class, where GPT-2's Conv1D and subclasses count as Linear; ``lm_head``
-    means the output head whatever the architecture calls it; ``re:`` must match from the start.
+    means the output head whatever the architecture calls it; ``re:`` must match from the start. A name is that
+    of transformers or that in the checkpoint's files, where the two differ.
     """
+    names = [name for name in (info.name, info.stored) if name]
     if pattern.startswith("re:"):
-        return re.match(_compiled(pattern), info.name) is not None
+        return any(re.match(_compiled(pattern), name) for name in names)
     if pattern == HEAD_ALIAS and info.is_head:
         return True
-    if pattern in ("Linear", "Conv1D", "Embedding"):
-        return info.kind == pattern or (pattern == "Linear" and info.kind != "Embedding")
-    return info.name == pattern
+    if pattern in (*LINEAR_KINDS, "Embedding"):
+        return info.kind == pattern or (pattern == "Linear" and info.kind in LINEAR_KINDS)
+    return pattern in names
+
+
+def targets(pattern: str, info: LinearInfo) -> bool:
+    """Whether a target means this module. A router, and what is no linear layer, must be named in full."""
+    if info.is_router or info.kind == "Other":
+        return pattern in (info.name, info.stored)
+    return matches(pattern, info)
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
@@ -118,10 +130,10 @@ def _assign(recipe: Recipe, info: LinearInfo) -> PlannedModule:
         return PlannedModule(info, None, None, ignored)
     chosen: str | None = None
     for name, group in quantization.config_groups.items():
-        if any(matches(target, info) for target in group.targets):
+        if any(targets(target, info) for target in group.targets):
             chosen = name
     if chosen is None:
-        return PlannedModule(info, None, None, None)
+        return PlannedModule(info, None, None, ROUTER_RULE if info.is_router else None)
     return PlannedModule(info, chosen, quantization.config_groups[chosen], None)
 
 
@@ -129,7 +141,7 @@ def _check_targets(recipe: Recipe, infos: list[LinearInfo]) -> None:
     names = [info.name for info in infos]
     for group_name, group in recipe.quantization.config_groups.items():
         for target in group.targets:
-            if not any(matches(target, info) for info in infos):
+            if not any(targets(target, info) for info in infos):
                 raise RecipeError(
                     f"a target of config_groups.{group_name} matches no module of the model",
                     value=target,
@@ -144,12 +156,10 @@ def _check_module(module: PlannedModule) -> None:
     info = module.info
     if module.group is None:
         if info.kind != "Embedding" and module.ignored_by is None:
-            raise RecipeError(
-                "a linear layer is neither targeted nor ignored",
-                value=info.name,
-                remedy="add it to a group's targets or to ignore",
-            )
+            raise _left_out(info)
         return
+    if info.kind == "Other":
+        raise RecipeError("only linear layers can be quantized", value=info.name, remedy="take it out of targets")
     _check_group_size(module.group.weights, info)
     if info.is_tied:
         raise RecipeError(
@@ -160,6 +170,18 @@ def _check_module(module: PlannedModule) -> None:
             f"{info.name} lies outside the decoder blocks, where {module.group.method.name} has no inputs to look at",
             remedy=f"add {info.name!r} to ignore, or give it a group of its own with method rtn",
         )
+
+
+def _left_out(info: LinearInfo) -> RecipeError:
+    if info.kind == "Other":
+        return RecipeError(
+            "a matrix that is no linear layer cannot be quantized", value=info.name, remedy="add it to ignore"
+        )
+    return RecipeError(
+        "a linear layer is neither targeted nor ignored",
+        value=info.name,
+        remedy="add it to a group's targets or to ignore",
+    )
 
 
 def _check_group_size(args: QuantizationArgs, info: LinearInfo) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,10 +14,11 @@ import torch
 from torch import nn
 
 from quantrecipe.errors import ModelError
+from quantrecipe.modeling.experts import Experts, unfuse
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.names import stored_names, tied_names
 
-Kind = Literal["Linear", "LinearSubclass", "Conv1D", "Embedding"]
+Kind = Literal["Linear", "LinearSubclass", "Conv1D", "Embedding", "Other"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,12 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class LinearInfo:
-    """A matrix that could be quantized. rows: outputs N. columns: inputs K. Conv1D stores [K, N]."""
+    """A matrix of the model. rows: outputs N. columns: inputs K. Conv1D stores [K, N].
+
+    Other: a parameter of two or more dimensions in a module of another class, which nothing quantizes.
+    is_router: it decides which experts a token visits, or how much a shared one counts. stored: the module's name
+    in the files, '' where it is ``name``.
+    """
 
     name: str
     kind: Kind
@@ -38,6 +45,8 @@ class LinearInfo:
     block: int | None
     is_head: bool
     is_tied: bool
+    is_router: bool = False
+    stored: str = ""
 
     @property
     def is_plain(self) -> bool:
@@ -54,15 +63,16 @@ class Skeleton:
     def __init__(self, folder: ModelFolder, trust_remote_code: bool = False) -> None:
         self.folder = folder
         self.model = _on_meta(folder, trust_remote_code)
+        unfuse(self.model)
         self.blocks = find_blocks(self.model)
         self._tied = tied_names(self.model)
-        self._stored = stored_names(self.model, folder.names)
+        self._names = stored_names(self.model, folder.names)
         self._check_complete()
 
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the decoder's matrices as stored."""
-        first = next(info.name for info in self.linears() if info.block is not None)
+        first = next(info.name for info in self.linears() if info.block is not None and info.kind != "Other")
         return self.folder.info(self.stored_name(f"{first}.weight")).dtype
 
     @cached_property
@@ -72,19 +82,24 @@ class Skeleton:
         return next((name for name, module in self.model.named_modules() if module is head), None)
 
     def linears(self) -> list[LinearInfo]:
-        """Every Linear, Conv1D and Embedding of the model, in its own order."""
-        return [
-            self._info(name, module, kind)
-            for name, module in self.model.named_modules()
-            if (kind := _kind(module)) is not None
-        ]
+        """Every Linear, Conv1D and Embedding of the model, and every other matrix, in its own order."""
+        routers = routers_of(self.model)
+        found = [(name, module, _kind(module)) for name, module in self.model.named_modules()]
+        return [self._info(name, module, kind, name in routers) for name, module, kind in found if kind is not None]
 
-    def _info(self, name: str, module: nn.Module, kind: Kind) -> LinearInfo:
-        rows, columns = next(module.parameters()).shape
+    def _info(self, name: str, module: nn.Module, kind: Kind, is_router: bool) -> LinearInfo:
+        attribute, parameter = next(
+            (key, one) for key, one in module.named_parameters(recurse=False) if one.dim() > 1
+        )
+        rows, columns = parameter.shape[0], parameter[0].numel()
         if kind == "Conv1D":
             rows, columns = columns, rows
-        tied = f"{name}.weight" in self._tied
-        return LinearInfo(name, kind, rows, columns, self.block_index(name), name == self.head, tied)
+        full = f"{name}.{attribute}"
+        stored = self.written_name(full).removesuffix(f".{attribute}")
+        return LinearInfo(
+            name, kind, rows, columns, self.block_index(name), name == self.head, full in self._tied, is_router,
+            "" if stored == name else stored,
+        )  # fmt: skip
 
     def block_index(self, name: str) -> int | None:
         """The decoder block that a module lies in."""
@@ -94,13 +109,31 @@ class Skeleton:
         return None
 
     def stored_name(self, parameter: str) -> str:
-        """The name in the files of a parameter of the model."""
-        if parameter not in self._stored:
+        """The tensor in the files that a parameter of the model is, or is a part of."""
+        if parameter in self._names.parts:
+            return self._names.parts[parameter].stored
+        if parameter not in self._names.whole:
             raise ModelError("tensor missing from the checkpoint", value=parameter, limit=str(self.folder.path))
-        return self._stored[parameter]
+        return self._names.whole[parameter]
+
+    def written_name(self, parameter: str) -> str:
+        """The name to write it under: as stored, or its own where it was stored as a part of another tensor."""
+        return parameter if parameter in self._names.parts else self.stored_name(parameter)
+
+    def parts_of(self, stored: str) -> list[str]:
+        """The parameters that lie together in a stored tensor; none where it is a parameter itself."""
+        return [name for name, part in self._names.parts.items() if part.stored == stored]
+
+    def read(self, parameter: str) -> torch.Tensor:
+        """A copy of one parameter on the CPU, as stored."""
+        part = self._names.parts.get(parameter)
+        if part is None:
+            return self.folder.tensor(self.stored_name(parameter))
+        row = self.folder.row(part.stored, part.index)
+        return part.layout.cut(row, part.leaf).clone(memory_format=torch.contiguous_format)
 
     def parameters_of(self, prefix: str) -> Iterator[tuple[str, nn.Module, str]]:
-        """(full name, owner, attribute) of every parameter and stored buffer under a module."""
+        """(full name, owner, attribute) of every parameter under a module."""
         root = self.model.get_submodule(prefix)
         for path, module in root.named_modules(remove_duplicate=False):
             owner = ".".join(part for part in (prefix, path) if part)
@@ -109,17 +142,29 @@ class Skeleton:
                     yield (f"{owner}.{attribute}" if owner else attribute), module, attribute
 
     def materialize(self, prefix: str, dtype: torch.dtype | None = None, device: str = "cpu") -> None:
-        """Load every weight under the module ``prefix`` ('' = the model), in ``dtype`` or as stored."""
+        """Load all weights and stored buffers under ``prefix`` ('' = the model), in ``dtype`` or as they are."""
         for name, module, attribute in self.parameters_of(prefix):
-            tensor = self.folder.tensor(self.stored_name(name))
             expected = module._parameters[attribute]
-            if expected is not None and tensor.shape != expected.shape:
-                raise ModelError(
-                    f"tensor {name} has the wrong shape",
-                    value=list(tensor.shape),
-                    limit=f"{list(expected.shape)}",
-                )
-            module._parameters[attribute] = nn.Parameter(tensor.to(device, dtype), requires_grad=False)
+            tensor = self._loaded(name, expected, dtype).to(device)
+            module._parameters[attribute] = nn.Parameter(tensor, requires_grad=False)
+        for path, module in self.model.get_submodule(prefix).named_modules():
+            for attribute in set(module._buffers) - module._non_persistent_buffers_set:
+                name = ".".join(part for part in (prefix, path, attribute) if part)
+                if name in self._names.whole:
+                    module._buffers[attribute] = self._loaded(name, module._buffers[attribute], dtype).to(device)
+
+    def _loaded(self, name: str, expected: torch.Tensor | None, dtype: torch.dtype | None) -> torch.Tensor:
+        tensor = self.read(name)
+        if expected is not None and tensor.shape != expected.shape:
+            raise ModelError(
+                f"tensor {name} has the wrong shape", value=list(tensor.shape), limit=f"{list(expected.shape)}"
+            )
+        return tensor.to(self._dtype_of(name, dtype)) if tensor.is_floating_point() else tensor
+
+    def _dtype_of(self, name: str, dtype: torch.dtype | None) -> torch.dtype | None:
+        """``dtype``, but what the library keeps in fp32 (DeepSeek's correction of its routers) stays so."""
+        plan: dict[str, torch.dtype] = self.model._get_dtype_plan(dtype) if dtype else {}
+        return next((kept for pattern, kept in plan.items() if re.search(pattern, name)), dtype)
 
     def materialize_outside(self, dtype: torch.dtype | None = None, device: str = "cpu") -> None:
         """Load everything that lies in no block: embeddings, final norm, head."""
@@ -151,14 +196,7 @@ class Skeleton:
                 module._parameters[attribute] = nn.Parameter(parameter.to("meta"), requires_grad=False)
 
     def _check_complete(self) -> None:
-        for name, module, attribute in self.parameters_of(""):
-            parameter = module._parameters[attribute]
-            if parameter is not None and parameter.dim() == 3:
-                raise ModelError(
-                    "mixture-of-experts models are not supported yet",
-                    value=name,
-                    limit="its experts are one 3-D parameter",
-                )
+        for name, _, _ in self.parameters_of(""):
             self.stored_name(name)
 
 
@@ -198,7 +236,25 @@ def _kind(module: nn.Module) -> Kind | None:
         return "Linear" if type(module) is nn.Linear else "LinearSubclass"
     if isinstance(module, nn.Embedding):
         return "Embedding"
-    return "Conv1D" if type(module).__name__ == "Conv1D" else None
+    if type(module).__name__ == "Conv1D":
+        return "Conv1D"
+    return "Other" if any(parameter.dim() > 1 for parameter in module.parameters(recurse=False)) else None
+
+
+def routers_of(model: nn.Module) -> set[str]:
+    """The modules beside experts that have one output an expert, or one: routers and gates of shared experts."""
+    found: set[str] = set()
+    for path, owner in model.named_modules():
+        experts = next((child for child in owner.children() if isinstance(child, Experts)), None)
+        for name, child in owner.named_children() if experts is not None else ():
+            matrices = [(key, one) for key, one in child.named_modules() if _kind(one) is not None]
+            if child is experts or len(matrices) != 1:
+                continue
+            key, matrix = matrices[0]
+            rows = max(len(parameter) for parameter in matrix.parameters(recurse=False))
+            if rows in (1, len(experts or ())):
+                found.add(".".join(part for part in (path, name, key) if part))
+    return found
 
 
 def local_path(model_id: str) -> Path:

@@ -90,7 +90,7 @@ def _unquantized(source: Source, request: dict[str, Any]) -> tuple[int, list[str
     if not request["original"]:
         return 0, faults
     original = ModelFolder.open(request["original"])
-    stored = stored_names(source.model, original.names)
+    stored = stored_names(source.model, original.names).whole
     compared = [name for name in names if name in stored and name not in request["changed"]]
     for name in compared:
         tensor = source.tensor(name)
