@@ -7,6 +7,7 @@ parameters are; ``cut`` takes one expert's matrix out of a fused tensor and ``fu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
@@ -138,15 +139,27 @@ def expert_layouts(model: nn.Module) -> dict[str, Layout]:
     return {path: layout for path, layout in found.items() if isinstance(layout, Layout)}
 
 
+def single_names(model: nn.Module) -> list[str]:
+    """Names of the model's parameters, those of fused experts as their single parts."""
+    fused = {path: layout for path, layout in expert_layouts(model).items() if Layout.of(model.get_submodule(path))}
+    names = [name for name, _ in model.named_parameters() if name.rpartition(".")[0] not in fused]
+    return names + [name for path, layout in fused.items() for name, _, _, _ in layout.parts(path)]
+
+
+def experts_of(parameter: str) -> str | None:
+    """The experts module that a parameter of a single expert lies in; None for any other parameter."""
+    found = re.match(r"(.*)\.\d+\.(gate_proj|up_proj|down_proj)\.(weight|bias)$", parameter)
+    return found[1] if found else None
+
+
 def expert_tensor(model: nn.Module, parameter: str) -> torch.Tensor | None:
     """One expert's matrix or bias, a view, out of a model with fused experts; None where it has no such expert."""
-    path, _, rest = parameter.rpartition(".experts.")
-    index, _, last = rest.partition(".")
-    leaf, _, kind = last.partition(".")
-    module = dict(model.named_modules()).get(f"{path}.experts")
-    layout = Layout.of(module) if module is not None else None
-    if layout is None or module is None or leaf not in layout.leaves or not index.isdigit():
+    path = experts_of(parameter)
+    module = None if path is None else dict(model.named_modules()).get(path)
+    layout = None if module is None else Layout.of(module)
+    if path is None or module is None or layout is None:
         return None
+    index, leaf, kind = parameter.removeprefix(f"{path}.").split(".")
     whole = module._parameters[layout.attribute(leaf, kind)]
     return None if whole is None else layout.cut(whole[int(index)], leaf)
 

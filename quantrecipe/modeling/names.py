@@ -6,8 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from quantrecipe.errors import ModelError
 from quantrecipe.modeling.experts import DOWN, GATE, UP, Layout, expert_layouts
+from quantrecipe.modeling.folder import ModelFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,22 @@ class Names:
 
     whole: dict[str, str] = field(default_factory=dict)
     parts: dict[str, Part] = field(default_factory=dict)
+
+    def __contains__(self, parameter: str) -> bool:
+        return parameter in self.whole or parameter in self.parts
+
+    def stored(self, parameter: str) -> str:
+        """The stored tensor that a parameter is, or lies in. Raises KeyError where there is none."""
+        part = self.parts.get(parameter)
+        return self.whole[parameter] if part is None else part.stored
+
+    def read(self, folder: ModelFolder, parameter: str) -> torch.Tensor:
+        """A copy of one parameter on the CPU, as stored. Raises KeyError where it is not."""
+        part = self.parts.get(parameter)
+        if part is None:
+            return folder.tensor(self.whole[parameter])
+        row = folder.row(part.stored, part.index)
+        return part.layout.cut(row, part.leaf).clone(memory_format=torch.contiguous_format)
 
 
 def stored_names(model: Any, stored: Iterable[str]) -> Names:

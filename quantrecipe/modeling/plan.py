@@ -99,20 +99,19 @@ def matches(pattern: str, info: LinearInfo) -> bool:
     means the output head whatever the architecture calls it; ``re:`` must match from the start. A name is that
     of transformers or that in the checkpoint's files, where the two differ.
     """
-    names = [name for name in (info.name, info.stored) if name]
     if pattern.startswith("re:"):
-        return any(re.match(_compiled(pattern), name) for name in names)
+        return any(re.match(_compiled(pattern), name) for name in info.names)
     if pattern == HEAD_ALIAS and info.is_head:
         return True
     if pattern in (*LINEAR_KINDS, "Embedding"):
         return info.kind == pattern or (pattern == "Linear" and info.kind in LINEAR_KINDS)
-    return pattern in names
+    return pattern in info.names
 
 
 def targets(pattern: str, info: LinearInfo) -> bool:
     """Whether a target means this module. A router, and what is no linear layer, must be named in full."""
     if info.is_router or info.kind == "Other":
-        return pattern in (info.name, info.stored)
+        return pattern in info.names
     return matches(pattern, info)
 
 

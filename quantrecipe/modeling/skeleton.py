@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from quantrecipe.errors import ModelError
-from quantrecipe.modeling.experts import Experts, unfuse
+from quantrecipe.modeling.experts import Experts, experts_of, unfuse
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.names import stored_names, tied_names
 
@@ -47,6 +47,16 @@ class LinearInfo:
     is_tied: bool
     is_router: bool = False
     stored: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its name in transformers, and in the files where that differs."""
+        return (self.name, self.stored) if self.stored else (self.name,)
+
+    @property
+    def is_expert(self) -> bool:
+        """Whether it is a matrix of one routed expert."""
+        return experts_of(f"{self.name}.weight") is not None
 
     @property
     def is_plain(self) -> bool:
@@ -110,27 +120,26 @@ class Skeleton:
 
     def stored_name(self, parameter: str) -> str:
         """The tensor in the files that a parameter of the model is, or is a part of."""
-        if parameter in self._names.parts:
-            return self._names.parts[parameter].stored
-        if parameter not in self._names.whole:
+        if parameter not in self._names:
             raise ModelError("tensor missing from the checkpoint", value=parameter, limit=str(self.folder.path))
-        return self._names.whole[parameter]
+        return self._names.stored(parameter)
 
     def written_name(self, parameter: str) -> str:
         """The name to write it under: as stored, or its own where it was stored as a part of another tensor."""
         return parameter if parameter in self._names.parts else self.stored_name(parameter)
 
-    def parts_of(self, stored: str) -> list[str]:
-        """The parameters that lie together in a stored tensor; none where it is a parameter itself."""
-        return [name for name, part in self._names.parts.items() if part.stored == stored]
+    @cached_property
+    def fused(self) -> dict[str, list[str]]:
+        """The parameters that lie together in a stored tensor, by its name."""
+        found: dict[str, list[str]] = {}
+        for name, part in self._names.parts.items():
+            found.setdefault(part.stored, []).append(name)
+        return found
 
     def read(self, parameter: str) -> torch.Tensor:
         """A copy of one parameter on the CPU, as stored."""
-        part = self._names.parts.get(parameter)
-        if part is None:
-            return self.folder.tensor(self.stored_name(parameter))
-        row = self.folder.row(part.stored, part.index)
-        return part.layout.cut(row, part.leaf).clone(memory_format=torch.contiguous_format)
+        self.stored_name(parameter)
+        return self._names.read(self.folder, parameter)
 
     def parameters_of(self, prefix: str) -> Iterator[tuple[str, nn.Module, str]]:
         """(full name, owner, attribute) of every parameter under a module."""

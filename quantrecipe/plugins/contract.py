@@ -104,6 +104,7 @@ class LayerRecord:
     relative_error: ||W - W_q||_F / ||W||_F. output_error: ||X W^T - X W_q^T||_F / ||X W^T||_F over the
     calibration inputs, None where none were seen. digest: sha256 of the dequantized weight in the
     dtype that blocks compute in, as an independent loader must give it back. bytes: codes, scales and zero points.
+    tokens: calibration tokens that its method saw, None where it looks at none.
     """
 
     name: str
@@ -117,6 +118,7 @@ class LayerRecord:
     digest: str
     seconds: float
     note: str | None = None
+    tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from quantrecipe.errors import DamageError
+from quantrecipe.modeling.experts import expert_tensor
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.runner.meter import available_memory
+from quantrecipe.runner.moe_readers import why_not_transformers
 from quantrecipe.runner.progress import Quiet
 from quantrecipe.runner.quantized import open_dequantized, round_inputs
 from quantrecipe.runner.scorers import Streamed
@@ -46,14 +48,15 @@ class Whole:
     def weight(self, name: str) -> torch.Tensor | None:
         """The module's weight, rows first."""
         module = dict(self.model.named_modules()).get(name)
-        weight: torch.Tensor | None = getattr(module, "weight", None)
+        weight = getattr(module, "weight", None) if module else expert_tensor(self.model, f"{name}.weight")
         if weight is None or weight.is_meta:
             return None
         return weight.t() if type(module).__name__ == "Conv1D" else weight
 
     def tensor(self, name: str) -> torch.Tensor:
-        """A parameter."""
-        return self.model.get_parameter(name)
+        """A parameter, or one expert's part of one."""
+        part = expert_tensor(self.model, name)
+        return self.model.get_parameter(name) if part is None else part
 
     @torch.inference_mode()
     def logits(self, tokens: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -83,7 +86,7 @@ class Reader:
 
     def tensor(self, name: str) -> torch.Tensor:
         """A parameter as stored."""
-        return self._folder.tensor(self._skeleton.stored_name(name))
+        return self._skeleton.read(name)
 
     @torch.inference_mode()
     def logits(self, tokens: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -98,10 +101,14 @@ class Reader:
 def open_source(request: dict[str, Any]) -> Source:
     """The most independent loader that can open the checkpoint here. Raises DamageError."""
     folder, dtype = Path(request["folder"]), getattr(torch, request["dtype"])
-    config = ModelFolder.open(folder).config.get("quantization_config", {})
+    stored = ModelFolder.open(folder)
+    config = stored.config.get("quantization_config", {})
     inputs = {name: QuantizationArgs(**args) for name, args in request["inputs"].items()}
     if config.get("quant_method") == "gptq" and not (find_spec("optimum") and find_spec("gptqmodel")):
         return Reader(folder, dtype, inputs, "transformers opens GPTQ only with optimum and gptqmodel installed")
+    reason = why_not_transformers(stored)
+    if reason is not None:
+        return Reader(folder, dtype, inputs, reason)
     free = available_memory()
     if free is not None and request["parameters"] * (dtype.itemsize + 4) > ROOM * free:
         return Reader(folder, dtype, inputs, "the dequantized model does not fit the memory whole")

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from quantrecipe.errors import QuantRecipeError
+from quantrecipe.modeling.experts import single_names
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.names import stored_names
 from quantrecipe.runner.meter import peak_memory
@@ -85,16 +86,16 @@ def _changed_faults(source: Source, request: dict[str, Any]) -> Iterator[str]:
 def _unquantized(source: Source, request: dict[str, Any]) -> tuple[int, list[str]]:
     """How many tensors equal the original's, and the faults of those that should; none without an original."""
     skip = {f"{name}.weight" for name in request["weights"]}
-    names = [name for name, _ in source.model.named_parameters() if name not in skip and not _is_part(name)]
+    names = [name for name in single_names(source.model) if name not in skip and not _is_part(name)]
     faults = [f"{name} holds NaN or infinity" for name in names if not _finite(source.tensor(name))]
     if not request["original"]:
         return 0, faults
     original = ModelFolder.open(request["original"])
-    stored = stored_names(source.model, original.names).whole
+    stored = stored_names(source.model, original.names)
     compared = [name for name in names if name in stored and name not in request["changed"]]
     for name in compared:
         tensor = source.tensor(name)
-        if not torch.equal(tensor, original.tensor(stored[name]).to(tensor.dtype)):
+        if not torch.equal(tensor, stored.read(original, name).to(tensor.dtype)):
             faults.append(f"{name} is not quantized, yet differs from the original")
     return len(compared), faults
 

@@ -22,6 +22,8 @@ def fake_quantize_tokens(inputs: torch.Tensor, bits: int, as_transformers: bool 
     bit-equal to it on [batch, tokens, K]. as_transformers: also copy it on flattened [tokens, K] inputs
     (OPT's MLP), where the library takes one scale for the whole tensor; engines take one a token.
     """
+    if not inputs.numel():  # an expert that no token was sent to
+        return inputs
     low, high = code_range(bits)
     whole = as_transformers and inputs.dim() < 3
     extent = inputs.abs().amax() if whole else inputs.abs().amax(-1, keepdim=True)

@@ -27,9 +27,8 @@ from quantrecipe.schemes import QuantizationArgs
 class Artefact:
     """What one block (or what lies outside all blocks) becomes in the files.
 
-    tensors: by the name that they are written under. replaced: stored names of the original that they stand for.
-    changed: parameters that a transform rewrote, each with the digest of what is computed with. beside: the
-    compensation's tensors.
+            artefact.changed[parameter] = digest(parameters.get(parameter))
+            stored = self.naming.replaces(parameter)
     """
 
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -44,19 +43,23 @@ class Artefact:
 class Naming:
     """How parameters are called in the files.
 
-    stored: name in the original's files. prefix: of the base model. parameters: by stored name.
+    stored: name in the original's files of what a parameter is or lies in. alone: name of the parameter by itself, as
+    stored where the files have it so. prefix: of the base model. parameters: by the latter name.
     """
 
     format: Format
     stored: Callable[[str], str]
+    alone: Callable[[str], str]
     prefix: str
     parameters: dict[str, str]
 
     @classmethod
     def of(cls, skeleton: Skeleton, form: Format) -> Naming:
         """Of a model whose parameters are all still its own."""
-        parameters = {skeleton.stored_name(name): name for name, _, _ in skeleton.parameters_of("")}
-        return cls(form, skeleton.stored_name, str(skeleton.model.base_model_prefix), parameters)
+        parameters = {skeleton.written_name(name): name for name, _, _ in skeleton.parameters_of("")}
+        return cls(
+            form, skeleton.stored_name, skeleton.written_name, str(skeleton.model.base_model_prefix), parameters
+        )
 
     def unchanged(self, stored: str) -> str:
         """The name to write a tensor of the original under."""
@@ -64,14 +67,22 @@ class Naming:
 
     def written(self, parameter: str) -> str:
         """The name to write a parameter of the model under."""
-        return self.format.stored_name(self.original(parameter) or parameter, parameter, self.prefix)
+        return self.format.stored_name(self.replaces(parameter) or parameter, parameter, self.prefix)
+
+    def replaces(self, parameter: str) -> str | None:
+        """What of the original a written parameter stands for (``write_unchanged``)."""
+        return self._find(parameter, self.alone)
 
     def original(self, parameter: str) -> str | None:
         """Its name in the original's files; for a bias that was not there, beside its weight. None: nowhere near."""
+        return self._find(parameter, self.stored)
+
+    @staticmethod
+    def _find(parameter: str, find: Callable[[str], str]) -> str | None:
         owner, _, attribute = parameter.rpartition(".")
         for known, ending in ((parameter, ""), (f"{owner}.weight", attribute)):
             try:
-                stored = self.stored(known)
+                stored = find(known)
             except ModelError:
                 continue
             return f"{stored.removesuffix('.weight')}.{ending}" if ending else stored
@@ -143,7 +154,7 @@ class Worker:
     def _put(self, layer: Layer, quantized: Quantized, record: LayerRecord, artefact: Artefact) -> None:
         parameter = f"{layer.name}.weight"
         artefact.records.append(record)
-        artefact.replaced.append(self.naming.stored(parameter))
+        artefact.replaced.append(self.naming.alone(parameter))
         name = self.naming.written(parameter).removesuffix(".weight")
         for suffix, tensor in self.naming.format.tensors(quantized, layer.group.input_activations is not None):
             artefact.tensors[f"{name}.{suffix}"] = tensor
@@ -153,7 +164,7 @@ class Worker:
         for parameter, tensor in parameters.changed.items():
             artefact.tensors[self.naming.written(parameter)] = tensor
             artefact.changed[parameter] = digest(parameters.get(parameter))
-            stored = self.naming.original(parameter)
+            stored = self.naming.replaces(parameter)
             if stored is not None:
                 artefact.replaced.append(stored)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -41,6 +41,10 @@ class Layer:
         """Whether its method looks at activations."""
         return isinstance(self.group.method, GptqMethod)
 
+    def rounded_to_nearest(self) -> Layer:
+        """The same by a method that needs no inputs."""
+        return replace(self, group=self.group.model_copy(update={"method": RtnMethod(name="rtn")}))
+
 
 def quantize_layer(
     layer: Layer, storage: Storage, hessian: Hessian | None, note: Callable[[str], None]
@@ -52,6 +56,10 @@ def quantize_layer(
     began = time.perf_counter()
     weight = get_weight(layer.module)
     check_finite(weight, layer.name)
+    tokens = None if hessian is None else hessian.tokens
+    if tokens == 0:  # an expert that no calibration token was sent to
+        layer, hessian = layer.rounded_to_nearest(), None
+        note(f"{layer.name}: no calibration token reached it, rounded to nearest")
     quantized, remark = choose_codes(layer.name, layer.group, weight, storage, hessian, note)
     served = served_weight(quantized, storage, layer.module.weight.dtype)  # type: ignore[arg-type]
     set_weight(layer.module, served)
@@ -66,7 +74,8 @@ def quantize_layer(
         output_error=None if hessian is None else output_error(weight, served, hessian),
         digest=digest(served),
         seconds=time.perf_counter() - began,
-        note=remark,
+        note="no calibration token reached it" if tokens == 0 else remark,
+        tokens=tokens,
     )
     return quantized, record
 

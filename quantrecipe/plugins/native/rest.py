@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from quantrecipe.modeling.experts import experts_of
 from quantrecipe.modeling.skeleton import Skeleton
 from quantrecipe.modeling.writer import ShardWriter, write_json
 from quantrecipe.plugins.contract import Job
@@ -13,10 +14,19 @@ from quantrecipe.plugins.native.stages import Stages
 
 
 def write_unchanged(skeleton: Skeleton, naming: Naming, replaced: Collection[str], writer: ShardWriter) -> None:
-    """Everything of the original that no artefact stands for, under the name it had; then a tied head."""
+    """Everything of the original that no artefact stands for, under the name it had; then a tied head.
+
+    Experts that were stored as one tensor, and some of which were quantized, are written one by one.
+    """
     folder = skeleton.folder
+    apart = {experts_of(name) for name in replaced}
     for stored in folder.names:
-        if stored not in replaced:
+        parts = skeleton.fused.get(stored, [])
+        if parts and experts_of(parts[0]) in apart:
+            for name in parts:
+                if name not in replaced:
+                    writer.add(name, skeleton.read(name))
+        elif stored not in replaced:
             writer.add(naming.unchanged(stored), folder.tensor(stored))
     _write_tied_head(skeleton, naming, writer)
 

@@ -21,6 +21,8 @@ from quantrecipe.recipe import Group
 from quantrecipe.schemes import QuantizationArgs
 
 PACKED, INT = "pack-quantized", "int-quantized"
+#: Every expert's matrices, shared experts not among them, by any reader's names.
+EXPERTS = r"re:.*\.experts\.\d+\..*"
 #: Keys that readers older than compressed-tensors 0.13 forbid (INTEROP.md).
 NEW_KEYS = ("scale_dtype", "zp_dtype")
 
@@ -69,7 +71,12 @@ class CompressedTensors:
             config_groups=groups,
             format=formats.pop() if len(formats) == 1 else "mixed-precision",
             quantization_status=QuantizationStatus.COMPRESSED,
-            ignore=[one.name for one in plan.modules if one.group is None and one.info.kind == "Linear"],
+            ignore=[
+                name
+                for one in plan.modules
+                if one.group is None and one.info.kind != "Embedding"
+                for name in one.info.names
+            ],
         )
         data: dict[str, Any] = config.model_dump(mode="json")
         for group in data["config_groups"].values():
@@ -128,7 +135,8 @@ def _groups(plan: Plan) -> list[tuple[str, Group, list[str]]]:
     """(name, group, targets), such that every reader gives each module the group that the plan gives it.
 
     Readers prefer a module's own name to its class, but differ over patterns; so the group with the most
-    modules is targeted by class and the others by full names.
+    modules is targeted by class and the others by full names. transformers takes the scheme of experts from the first
+    group with a pattern for them: beside other groups, one that has them all gets that pattern.
     """
     members: dict[str, list[PlannedModule]] = {}
     for module in plan.quantized:
@@ -138,5 +146,12 @@ def _groups(plan: Plan) -> list[tuple[str, Group, list[str]]]:
     for name, modules in members.items():
         group = modules[0].group
         if group is not None:
-            found.append((name, group, ["Linear"] if name == largest else [one.name for one in modules]))
+            targets = _targets(plan, name, modules, name == largest) if len(members) > 1 else ["Linear"]
+            found.append((name, group, targets))
     return found
+
+
+def _targets(plan: Plan, group_name: str, modules: list[PlannedModule], largest: bool) -> list[str]:
+    together = {one.group_name for one in plan.modules if one.info.is_expert} == {group_name}
+    listed = [name for one in modules if not (together and one.info.is_expert) for name in one.info.names]
+    return ([EXPERTS] if together else []) + (["Linear"] if largest else listed)
