@@ -90,5 +90,8 @@ def make_model(family: str, folder: Path, dtype: torch.dtype = torch.float32, se
     torch.manual_seed(seed)
     config = getattr(transformers, name)(**arguments)
     model = transformers.AutoModelForCausalLM.from_config(config).to(dtype).eval()
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:  # what begins as zeros and routes
+        if "correction" in name or ("bias" in name and ("experts" in name or "router" in name)):
+            torch.nn.init.normal_(tensor, std=0.1)
     model.save_pretrained(folder)
     return folder

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from quantrecipe.modeling.experts import DOWN, expert_layouts, fuse
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.formats import quantization_config, reader_of
 from quantrecipe.plugins.native.linear import is_transposed
@@ -25,6 +26,9 @@ def load(folder: Path, device: str, dtype: torch.dtype | None = None) -> nn.Modu
         empty = factory.from_config(config)
     transposed = {name for name, module in empty.named_modules() if is_transposed(module)}
     state = _dense(folder, transposed)
+    for path, layout in expert_layouts(empty).items():
+        if f"{path}.0.{DOWN}.weight" in state:  # written one by one, though the library knows them fused only
+            fuse(layout, path, state)
     model: Any = type(empty).from_pretrained(None, config=config, state_dict=state, dtype=dtype or config.dtype)
     return model.to(device).eval()  # type: ignore[no-any-return]
 
