@@ -27,8 +27,9 @@ from quantrecipe.schemes import QuantizationArgs
 class Artefact:
     """What one block (or what lies outside all blocks) becomes in the files.
 
-            artefact.changed[parameter] = digest(parameters.get(parameter))
-            stored = self.naming.replaces(parameter)
+    tensors: by the name that they are written under. replaced: what of the original they stand for, by the names of
+    ``Naming.replaces``. changed: parameters that a transform rewrote, each with the digest of what is computed with.
+    beside: the compensation's tensors.
     """
 
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)

@@ -72,7 +72,7 @@ class _Straight:
             for name, tensor in tensors:
                 writer.add(name, tensor)
             records.append(record)
-            replaced.add(self.naming.stored(f"{module.name}.weight"))
+            replaced.add(self.naming.alone(f"{module.name}.weight"))
             self.job.progress.advance(1, block=module.name)
         write_unchanged(self.skeleton, self.naming, replaced, writer)
         writer.close()
@@ -95,7 +95,7 @@ class _Straight:
 
     def _slices(self, module: PlannedModule, group: Group) -> Iterator[torch.Tensor]:
         """The weight [N, K] in fp32, by rows where rows do not depend on one another."""
-        stored = self.skeleton.folder.tensor(self.naming.stored(f"{module.name}.weight"))
+        stored = self.skeleton.read(f"{module.name}.weight")
         matrix = stored.t() if module.info.kind == "Conv1D" else stored
         rows, columns = matrix.shape
         by_rows = isinstance(group.method, RtnMethod) and group.weights.strategy in ("channel", "group")
