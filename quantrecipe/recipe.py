@@ -193,30 +193,59 @@ class Calibration(Part):
 
 
 class Perplexity(Part):
-    """The held-out text: windows of ``sequence_length`` tokens side by side; windows: None = all of it."""
+    """The held-out text: windows of ``sequence_length`` tokens side by side; windows: None = all of it.
+
+    extend_to: windows that a gate which stays unsure may be measured over; None = all of the text.
+    """
 
     dataset: str = "builtin"
     sequence_length: int = Field(2048, ge=8)
     windows: int | None = Field(None, ge=2)
+    extend_to: int | None = Field(None, ge=2)
 
 
 class Evaluation(Part):
-    """What is measured on the original and on the quantized model, over the same tokens."""
+    """What is measured on the original and on the quantized model, over the same tokens.
+
+    tasks: lm-eval tasks by name, or paths of task files (.yaml). generations: texts that both models continue.
+    """
 
     perplexity: Perplexity | None = Perplexity()
     divergence: bool = True
     tasks: list[str] = []
+    generations: int = Field(5, ge=0, le=50)
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Gates(Part):
-    """Limits that the result must keep; None is no gate."""
+    """Limits that the result must keep; None is no gate. That the checkpoint is sound is always one.
+
+    max_baseline_increase: against the accepted results that ``qrun gate --baseline`` names.
+    min_tokens_per_second_ratio: quantized / original, timed in the same run.
+    min_task_accuracy, max_task_drop: a share for each lm-eval task; a drop is in accuracy, original - quantized.
+    within_prediction: the measured loss lies inside the interval of ``expected.loss``.
+    """
 
     max_perplexity_increase: Increase | None = None
+    max_baseline_increase: Increase | None = None
     max_kl: float | None = Field(None, gt=0)
     min_top1_agreement: float | None = Field(None, gt=0, le=1)
     max_size: Size | None = None
     max_bits_per_weight: float | None = Field(None, gt=0)
     max_peak_memory: Size | None = None
+    min_tokens_per_second_ratio: float | None = Field(None, gt=0)
+    min_task_accuracy: dict[str, Share] = {}
+    max_task_drop: dict[str, Share] = {}
+    within_prediction: bool = False
+
+    @property
+    def count(self) -> int:
+        """How many limits are set."""
+        tasks = len(self.min_task_accuracy) + len(self.max_task_drop)
+        own = self.model_dump(exclude_defaults=True, exclude={"min_task_accuracy", "max_task_drop"})
+        return len(own) + tasks
 
 
 class Output(Part):

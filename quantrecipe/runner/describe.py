@@ -9,7 +9,7 @@ def describe(recipe: Recipe) -> str:
     """Such as ``demo with native: main w4a16-g64 by gptq; 2 gates``."""
     quantization = recipe.quantization
     groups = ", ".join(describe_group(name, group) for name, group in quantization.config_groups.items())
-    set_gates = len(recipe.gates.model_dump(exclude_none=True))
+    set_gates = recipe.gates.count
     gates = "no gates" if not set_gates else f"{set_gates} gate{'s' if set_gates > 1 else ''}"
     return f"{recipe.model.id} with {quantization.backend}: {groups}; {gates}"
 

@@ -10,11 +10,19 @@ import torch
 
 from quantrecipe.plugins.contract import Progress
 from quantrecipe.recipe import Perplexity
-from quantrecipe.runner.intervals import Interval, mean_interval, share_interval
-from quantrecipe.runner.losses import WindowScores, compare
-from quantrecipe.runner.scorers import Scorer
+from quantrecipe.runner.cache import OriginalCache, run_cached
+from quantrecipe.runner.intervals import Interval
+from quantrecipe.runner.losses import WindowScores, compare, gathered, losses
+from quantrecipe.runner.meter import available_memory
+from quantrecipe.runner.scorers import Scorer, batch_size
+from quantrecipe.runner.stats.evidence import relative_increase
+from quantrecipe.runner.stats.mean import Mean
+from quantrecipe.runner.stats.share import Share
 from quantrecipe.runner.texts import read_text
 from quantrecipe.runner.tokens import Windows, bos_token, encode, windows
+
+#: Share of the free memory that the kept hidden states of both models may take, and bytes where that is unknown.
+ROOM, ROOM_WHERE_UNKNOWN = 0.25, 2 * 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,32 +67,84 @@ def evaluation_windows(part: Perplexity, tokenizer: Any, longest: int | None) ->
     return windows(encoded, length, bos_token(tokenizer), part.windows)
 
 
-def score(original: Scorer, quantized: Scorer, tokens: torch.Tensor, progress: Progress) -> WindowScores:
-    """Run both models over the windows, one after the other, then compare their logits piece by piece."""
+def score(
+    original: Scorer,
+    quantized: Scorer,
+    tokens: torch.Tensor,
+    progress: Progress,
+    divergence: bool = True,
+    cache: OriginalCache | None = None,
+    room: int | None = None,
+) -> WindowScores:
+    """Losses of both models over the windows, and, where ``divergence``, how far apart their logits are.
+
+    Both models' last hidden states are kept until they are compared; where those of all windows would take more
+    than ``room`` bytes (a quarter of the free memory), the windows go through in turns, with the same result.
+    """
+    parts = []
+    for part in torch.split(tokens, _windows_a_turn(original, quantized, tokens.shape[1], room)):
+        parts.append(_turn(original, quantized, part, progress, divergence, cache))
+    return gathered(parts)
+
+
+def _windows_a_turn(original: Scorer, quantized: Scorer, length: int, room: int | None) -> int:
+    """Whole batches, at least one."""
+    if room is None:
+        free = available_memory()
+        room = ROOM_WHERE_UNKNOWN if free is None else int(ROOM * free)
+    batch = batch_size(length)
+    each = original.kept_bytes(length) + quantized.kept_bytes(length)
+    return max(room // (each * batch), 1) * batch
+
+
+def _turn(
+    original: Scorer,
+    quantized: Scorer,
+    tokens: torch.Tensor,
+    progress: Progress,
+    divergence: bool,
+    cache: OriginalCache | None,
+) -> WindowScores:
     layers = len(getattr(getattr(original, "skeleton", None), "blocks", ())) or None
-    progress.start("original", layers)
-    original.run(tokens, progress)
+    known = None if cache is None else cache.losses(original, tokens)
+    if divergence or known is None:
+        progress.start("original", layers)
+        run_cached(original, tokens, progress, cache if divergence else None)
     progress.start("quantized", layers)
     quantized.run(tokens, progress)
     progress.start("compare", len(tokens), "windows")
-    return compare(original, quantized, tokens, progress)
+    if divergence:
+        found = compare(original, quantized, tokens, progress)
+    else:
+        first = losses(original, tokens, progress) if known is None else known
+        found = WindowScores(first, losses(quantized, tokens, progress), None, None)
+    if cache is not None and known is None:
+        cache.keep_losses(original, tokens, found.original_tokens)
+    return found
 
 
-def summarize(scores: WindowScores, given: Windows, convention: Convention, divergence: bool = True) -> Measures:
-    """Perplexities, and each difference with its interval; KL and agreement where ``divergence`` is asked for."""
+def summarize(scores: WindowScores, given: Windows, convention: Convention) -> Measures:
+    """Perplexities, and each difference with its interval; KL and agreement where they were measured."""
     original, quantized = float(scores.original.mean()), float(scores.quantized.mean())
-    differences = (scores.quantized - scores.original).tolist()
     per_byte = None if not given.bytes else convention.counted_tokens / given.bytes / math.log(2)
+    kl, agreement = divergences(scores)
     return Measures(
         convention,
         perplexity=math.exp(min(original, 700.0)),
         quantized_perplexity=math.exp(min(quantized, 700.0)),
-        increase=mean_interval(differences).map(lambda x: math.expm1(min(x, 700.0))),
-        kl=mean_interval(scores.kl.tolist()).clipped(0.0, math.inf) if divergence else None,
-        agreement=share_interval(scores.agreement.tolist(), given.counted) if divergence else None,
+        increase=relative_increase(Mean(scores.differences)).interval(),
+        kl=kl.interval().clipped(0.0, math.inf) if kl else None,
+        agreement=agreement.interval() if agreement else None,
         bits_per_byte=None if per_byte is None else original * per_byte,
         quantized_bits_per_byte=None if per_byte is None else quantized * per_byte,
     )
+
+
+def divergences(scores: WindowScores) -> tuple[Mean | None, Share | None]:
+    """KL and agreement as quantities that a gate can judge; None where they were not measured."""
+    if scores.kl is None or scores.agreement is None:
+        return None, None
+    return Mean(scores.kl.tolist()), Share(scores.agreement.tolist(), scores.original_tokens.shape[1])
 
 
 def convention_of(part: Perplexity, given: Windows, tokenizer: Any, dtype: torch.dtype, device: str) -> Convention:

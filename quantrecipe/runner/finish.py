@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +13,10 @@ from quantrecipe.modeling.stream import compute_dtype
 from quantrecipe.modeling.writer import write_json, write_text
 from quantrecipe.plugins.contract import Checkpoint
 from quantrecipe.recipe_file import dump_recipe
+from quantrecipe.runner.environment import environment
 from quantrecipe.runner.preflight import Prepared
 
 PROVENANCE, RECIPE, RESULTS = "provenance.json", "recipe.yaml", "results.json"
-LIBRARIES = ("torch", "transformers", "compressed-tensors", "safetensors", "tokenizers", "numpy", "numba")
 #: Files that stay what they are: everything small that is not weights, an index, or written anew.
 _COPIED = (".json", ".jinja", ".model", ".txt", ".tiktoken", ".py")
 _NOT_COPIED = ("config.json", "quantize_config.json", PROVENANCE, RESULTS)
@@ -61,38 +59,6 @@ def provenance(prepared: Prepared, checkpoint: Checkpoint) -> dict[str, Any]:
         "weights": {layer.name: layer.digest for layer in checkpoint.layers},
         "changed": dict(checkpoint.details.get("changed_parameters", {})),
     }
-
-
-def environment(device: str) -> dict[str, Any]:
-    """Versions of what computed, and on what kind of machine."""
-    import torch
-
-    name = torch.cuda.get_device_name() if device == "cuda" else processor()
-    return {
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "device": device,
-        "device_name": name,
-        "threads": torch.get_num_threads(),
-        "libraries": {name: found for name in LIBRARIES if (found := _version(name))},
-    }
-
-
-def processor() -> str:
-    """The processor's name as Linux gives it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return platform.processor()
-    found = next((line for line in lines if line.startswith("model name")), "")
-    return found.partition(":")[2].strip() or platform.processor()
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def input_hashes(prepared: Prepared) -> dict[str, str]:

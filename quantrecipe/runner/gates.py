@@ -1,125 +1,191 @@
-"""The recipe's limits, each judged by an interval: pass, fail, or unsure where the interval holds the limit."""
+"""The recipe's limits as quantities to be judged; judging them is judge.py's."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
-from quantrecipe.recipe import Gates
-from quantrecipe.runner.evaluate import Measures
-from quantrecipe.runner.intervals import Interval
-from quantrecipe.units import format_bytes, parse_bytes
+from quantrecipe.recipe import ExpectedLoss, Gates
+from quantrecipe.runner.evaluate import divergences
+from quantrecipe.runner.losses import WindowScores
+from quantrecipe.runner.stats.evidence import Exact, Mapped, Quantity, relative_increase
+from quantrecipe.runner.stats.mean import Mean
+from quantrecipe.runner.stats.share import Accuracy, Drop
+from quantrecipe.units import parse_bytes
 
-Outcome = Literal["pass", "fail", "unsure"]
+#: No worse than the accepted one: half a percent of perplexity, which the advisor calls a tie, too (docs/advisor.md).
+BASELINE_LIMIT = "0.5%"
+NOT_MEASURED = "not measured"
+Kind = Literal["at most", "at least", "within"]
+ORIGINAL, BASELINE, SHARE = "share of the original", "share of the accepted", "share"
 
 
 @dataclass(frozen=True, slots=True)
-class GateResult:
-    """One gate. value, low, high, limit in ``unit``; low = high where the value is exact, None where unknown."""
+class TaskAnswers:
+    """Which questions of a task each model answered rightly, in the task's order."""
 
-    name: str
-    outcome: Outcome
-    limit: float
-    value: float | None
-    low: float | None
-    high: float | None
-    unit: str
-    why: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self)
+    original: Sequence[bool]
+    quantized: Sequence[bool]
+    metric: str
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the gates judge; None = not measured, which is never a pass."""
+    """What the gates judge; None = not measured, which is never a pass.
 
-    measures: Measures | None
-    file_bytes: int | None
-    bits_per_weight: float | None
-    peak_memory: int | None
+    faults: what integrity found wrong. scores: of windows in the order of the text. baseline: loss of each
+    window minus the accepted checkpoint's over the same tokens. speed: logarithms of paired ratios of tokens a
+    second, quantized / original. missing: why a gate has nothing to be judged by.
+    """
+
+    faults: tuple[str, ...] | None = None
+    scores: WindowScores | None = None
+    baseline: Sequence[float] | None = None
+    file_bytes: int | None = None
+    bits_per_weight: float | None = None
+    peak_memory: int | None = None
+    speed: Sequence[float] | None = None
+    tasks: Mapping[str, TaskAnswers] = field(default_factory=dict)
+    expected: ExpectedLoss | None = None
+    missing: Mapping[str, str] = field(default_factory=dict)
 
 
-def judge(gates: Gates, evidence: Evidence) -> tuple[GateResult, ...]:
-    """Every gate that the recipe sets, in the recipe's order."""
-    return tuple(_gates(gates, evidence))
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One limit and what is held against it. extends: whether more windows would make the quantity surer."""
+
+    name: str
+    kind: Kind
+    limit: float
+    unit: str
+    quantity: Quantity | None
+    extends: bool = False
+    low_limit: float | None = None
+    missing: str = NOT_MEASURED
+    faults: tuple[str, ...] = ()
 
 
-def exit_code(results: tuple[GateResult, ...]) -> int:
-    """1 if a gate fails, else 2 if one is unsure, else 0."""
-    outcomes = {result.outcome for result in results}
-    return 1 if "fail" in outcomes else 2 if "unsure" in outcomes else 0
+def limits(gates: Gates, evidence: Evidence, with_baseline: bool = False) -> list[Limit]:
+    """Integrity, then every gate that the recipe sets, in the recipe's order."""
+    return [
+        _integrity(evidence),
+        *_losses(gates, evidence, with_baseline),
+        *_divergence(gates, evidence),
+        *_sizes(gates, evidence),
+        *_speed(gates, evidence),
+        *_tasks(gates, evidence),
+        *_prediction(gates, evidence),
+    ]
 
 
-def _gates(gates: Gates, evidence: Evidence) -> Iterator[GateResult]:
-    measures = evidence.measures
+def judged_by_windows(gates: Gates, with_baseline: bool) -> bool:
+    """Whether a gate would be surer for more windows."""
+    return any(limit.extends for limit in limits(gates, Evidence(), with_baseline))
+
+
+def _integrity(evidence: Evidence) -> Limit:
+    found = None if evidence.faults is None else Exact(len(evidence.faults))
+    return Limit("integrity", "at most", 0, "faults", found, missing="not checked", faults=evidence.faults or ())
+
+
+def _losses(gates: Gates, evidence: Evidence, with_baseline: bool) -> Iterator[Limit]:
+    missing = evidence.missing.get("perplexity", NOT_MEASURED)
     if gates.max_perplexity_increase is not None:
-        yield _increase(gates.max_perplexity_increase, measures)
+        limit, unit = increase_limit(gates.max_perplexity_increase, ORIGINAL)
+        found = _increase(evidence.scores, unit)
+        yield Limit("max_perplexity_increase", "at most", limit, unit, found, True, missing=missing)
+    if gates.max_baseline_increase is not None or with_baseline:
+        limit, unit = increase_limit(gates.max_baseline_increase or BASELINE_LIMIT, BASELINE)
+        missing = evidence.missing.get("baseline", "no --baseline to compare with")
+        yield Limit("max_baseline_increase", "at most", limit, unit, _baseline(evidence, unit), True, missing=missing)
+
+
+def increase_limit(text: float | str, share: str) -> tuple[float, str]:
+    """The limit as a number, and its unit: ``share`` for ``1%``, else perplexity."""
+    if isinstance(text, str) and text.endswith("%"):
+        return float(text.removesuffix("%")) / 100, share
+    return float(text), "perplexity"
+
+
+def _increase(scores: WindowScores | None, unit: str) -> Quantity | None:
+    if scores is None:
+        return None
+    share = relative_increase(Mean(scores.differences))
+    return share if unit == ORIGINAL else _scaled(share, math.exp(min(float(scores.original.mean()), 700.0)))
+
+
+def _baseline(evidence: Evidence, unit: str) -> Quantity | None:
+    if evidence.baseline is None or evidence.scores is None:
+        return None
+    share = relative_increase(Mean(evidence.baseline))
+    accepted = float(evidence.scores.quantized.mean()) - math.fsum(evidence.baseline) / len(evidence.baseline)
+    return share if unit == BASELINE else _scaled(share, math.exp(min(accepted, 700.0)))
+
+
+def _scaled(quantity: Quantity, factor: float) -> Mapped:
+    return Mapped(quantity, lambda x: x * factor, lambda x: x / factor)
+
+
+def _divergence(gates: Gates, evidence: Evidence) -> Iterator[Limit]:
+    kl, agreement = (None, None) if evidence.scores is None else divergences(evidence.scores)
+    missing = evidence.missing.get("divergence", NOT_MEASURED)
     if gates.max_kl is not None:
-        yield _at_most("max_kl", gates.max_kl, measures.kl if measures else None, "nats a token")
+        yield Limit("max_kl", "at most", gates.max_kl, "nats a token", kl, True, missing=missing)
     if gates.min_top1_agreement is not None:
-        agreement = measures.agreement if measures else None
-        yield _at_least("min_top1_agreement", gates.min_top1_agreement, agreement, "share of tokens")
+        limit = gates.min_top1_agreement
+        yield Limit("min_top1_agreement", "at least", limit, "share of tokens", agreement, True, missing=missing)
+
+
+def _sizes(gates: Gates, evidence: Evidence) -> Iterator[Limit]:
     if gates.max_size is not None:
-        yield _at_most("max_size", parse_bytes(gates.max_size), _exact(evidence.file_bytes), "bytes")
+        yield Limit("max_size", "at most", parse_bytes(gates.max_size), "bytes", _exact(evidence.file_bytes))
     if gates.max_bits_per_weight is not None:
-        found = _exact(evidence.bits_per_weight)
-        yield _at_most("max_bits_per_weight", gates.max_bits_per_weight, found, "bits")
+        bits = _exact(evidence.bits_per_weight)
+        yield Limit("max_bits_per_weight", "at most", gates.max_bits_per_weight, "bits", bits)
     if gates.max_peak_memory is not None:
-        yield _at_most("max_peak_memory", parse_bytes(gates.max_peak_memory), _exact(evidence.peak_memory), "bytes")
+        peak = _exact(evidence.peak_memory)
+        yield Limit("max_peak_memory", "at most", parse_bytes(gates.max_peak_memory), "bytes", peak)
 
 
-def _increase(limit: float | str, measures: Measures | None) -> GateResult:
-    """A share of the original perplexity (``1%``), or an absolute increase."""
-    share = isinstance(limit, str) and limit.endswith("%")
-    number = float(str(limit).removesuffix("%")) / (100 if share else 1)
-    if measures is None:
-        return _missing("max_perplexity_increase", number, "share of the original" if share else "perplexity")
-    if share:
-        return _at_most("max_perplexity_increase", number, measures.increase, "share of the original")
-    absolute = measures.increase.map(lambda x: x * measures.perplexity)
-    return _at_most("max_perplexity_increase", number, absolute, "perplexity")
+def _speed(gates: Gates, evidence: Evidence) -> Iterator[Limit]:
+    if gates.min_tokens_per_second_ratio is None:
+        return
+    found = None if evidence.speed is None else Mapped(Mean(evidence.speed), math.exp, math.log)
+    missing = evidence.missing.get("speed", NOT_MEASURED)
+    limit = gates.min_tokens_per_second_ratio
+    yield Limit("min_tokens_per_second_ratio", "at least", limit, "of the original's", found, missing=missing)
 
 
-def _exact(value: float | None) -> Interval | None:
-    return None if value is None else Interval(value, value, value, 1, 1.0)
+def _tasks(gates: Gates, evidence: Evidence) -> Iterator[Limit]:
+    missing = evidence.missing.get("tasks", NOT_MEASURED)
+    for task, limit in gates.min_task_accuracy.items():
+        answers = evidence.tasks.get(task)
+        found = None if answers is None else Accuracy(sum(answers.quantized), len(answers.quantized))
+        yield Limit(f"min_task_accuracy:{task}", "at least", limit, SHARE, found, missing=missing)
+    for task, limit in gates.max_task_drop.items():
+        answers = evidence.tasks.get(task)
+        drop = None if answers is None else task_drop(answers)
+        yield Limit(f"max_task_drop:{task}", "at most", limit, SHARE, drop, missing=missing)
 
 
-def _at_most(name: str, limit: float, found: Interval | None, unit: str) -> GateResult:
-    if found is None or found.low is None or found.high is None:
-        return _missing(name, limit, unit, found)
-    if found.high <= limit:
-        return _result(name, "pass", limit, found, unit)
-    return _result(name, "fail" if found.low > limit else "unsure", limit, found, unit)
+def task_drop(answers: TaskAnswers) -> Drop:
+    """What the quantized model lost of the original's accuracy."""
+    pairs = list(zip(answers.original, answers.quantized, strict=True))
+    return Drop(sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs), len(pairs))
 
 
-def _at_least(name: str, limit: float, found: Interval | None, unit: str) -> GateResult:
-    if found is None or found.low is None or found.high is None:
-        return _missing(name, limit, unit, found)
-    if found.low >= limit:
-        return _result(name, "pass", limit, found, unit)
-    return _result(name, "fail" if found.high < limit else "unsure", limit, found, unit)
+def _prediction(gates: Gates, evidence: Evidence) -> Iterator[Limit]:
+    if not gates.within_prediction:
+        return
+    expected, found = evidence.expected, _increase(evidence.scores, ORIGINAL)
+    if expected is None:
+        yield Limit("within_prediction", "within", math.inf, ORIGINAL, None, missing="the recipe holds no expected.loss")
+        return
+    missing = evidence.missing.get("perplexity", NOT_MEASURED)
+    yield Limit("within_prediction", "within", expected.high, ORIGINAL, found, True, expected.low, missing)
 
 
-def _missing(name: str, limit: float, unit: str, found: Interval | None = None) -> GateResult:
-    why = "not measured" if found is None else "too few windows for an interval"
-    return GateResult(name, "unsure", limit, found.value if found else None, None, None, unit, why)
-
-
-def _result(name: str, outcome: Outcome, limit: float, found: Interval, unit: str) -> GateResult:
-    side = {"pass": "within the limit", "fail": "beyond the limit", "unsure": "the interval holds the limit"}
-    whole = "" if outcome == "unsure" or found.low == found.high else "the whole interval is "
-    return GateResult(name, outcome, limit, found.value, found.low, found.high, unit, whole + side[outcome])
-
-
-def show(value: float | None, unit: str) -> str:
-    """A gate's number for people."""
-    if value is None:
-        return "–"
-    if unit == "bytes":
-        return format_bytes(value)
-    if unit in ("share of the original", "share of tokens"):
-        return f"{100 * value:.2f} %"
-    return f"{value:.4g}"
+def _exact(value: float | None) -> Exact | None:
+    return None if value is None else Exact(value)

@@ -1,7 +1,8 @@
-"""Per-window losses, divergence and agreement of two models over the same tokens, logits made in pieces."""
+"""Per-token losses, divergence and agreement of two models over the same tokens, logits made in pieces."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,44 +15,96 @@ LOGITS_A_PIECE = 2**20  # 4 MB in fp32: pieces that stay in cache are half again
 
 @dataclass(frozen=True, slots=True)
 class WindowScores:
-    """Means over the counted tokens of each window, in nats a token; fp64 [windows].
+    """What two models make of the same windows.
 
-    original, quantized: cross-entropy. kl: KL(original || quantized). agreement: share of tokens whose most
-    likely next token is the same.
+    original_tokens, quantized_tokens: cross-entropy of each counted token in nats, fp32 [windows, counted].
+    kl: KL(original || quantized), the mean of each window in nats a token, fp64 [windows]. agreement: share of
+    tokens whose most likely next token is the same, fp64 [windows]. Both None where only losses were asked for.
     """
 
-    original: torch.Tensor
-    quantized: torch.Tensor
-    kl: torch.Tensor
-    agreement: torch.Tensor
+    original_tokens: torch.Tensor
+    quantized_tokens: torch.Tensor
+    kl: torch.Tensor | None
+    agreement: torch.Tensor | None
+
+    @property
+    def original(self) -> torch.Tensor:
+        """The original's mean loss of each window, fp64 [windows]."""
+        return self.original_tokens.double().mean(-1)
+
+    @property
+    def quantized(self) -> torch.Tensor:
+        """The quantized model's mean loss of each window, fp64 [windows]."""
+        return self.quantized_tokens.double().mean(-1)
+
+    @property
+    def differences(self) -> list[float]:
+        """Quantized minus original, a window."""
+        return [float(x) for x in self.quantized - self.original]
+
+
+def gathered(parts: Sequence[WindowScores], order: Sequence[int] | None = None) -> WindowScores:
+    """All parts as one, their windows put in ``order`` where it is given."""
+    places = None if order is None else torch.tensor(order)
+
+    def together(tensors: list[torch.Tensor | None]) -> torch.Tensor | None:
+        found = [tensor for tensor in tensors if tensor is not None]
+        if len(found) < len(tensors):
+            return None
+        whole = torch.cat(found)
+        return whole if places is None else whole[places]
+
+    first, second = together([part.original_tokens for part in parts]), together([p.quantized_tokens for p in parts])
+    assert first is not None
+    assert second is not None
+    return WindowScores(first, second, together([p.kl for p in parts]), together([p.agreement for p in parts]))
 
 
 def compare(original: Scorer, quantized: Scorer, tokens: torch.Tensor, progress: Progress) -> WindowScores:
     """Score both models, which have taken in ``tokens``; never holds more than a piece of the logits."""
-    parts: list[torch.Tensor] = []
+    parts: list[WindowScores] = []
     for index, batch in enumerate(torch.split(tokens, batch_size(tokens.shape[1]))):
         parts.append(_batch(original, quantized, index, batch))
         progress.advance(len(batch))
-    table = torch.cat(parts, dim=1)
-    return WindowScores(*table)
+    return gathered(parts)
 
 
 @torch.inference_mode()
-def _batch(original: Scorer, quantized: Scorer, index: int, tokens: torch.Tensor) -> torch.Tensor:
-    """The four means of each window of a batch, fp64 [4, windows]."""
-    counted = tokens.shape[1] - 1
-    step = max(1, LOGITS_A_PIECE // (len(tokens) * original.vocabulary))
-    total = torch.zeros(4, len(tokens), dtype=torch.float64)
-    for start in range(0, counted, step):
-        stop = min(start + step, counted)
-        targets = tokens[:, start + 1 : stop + 1]
+def _batch(original: Scorer, quantized: Scorer, index: int, tokens: torch.Tensor) -> WindowScores:
+    pieces = []
+    for start, stop in _pieces(tokens, original.vocabulary):
         first = original.logits(index, start, stop)
-        total += token_scores(first, quantized.logits(index, start, stop), targets.to(first.device))
-    return total / counted
+        targets = tokens[:, start + 1 : stop + 1].to(first.device)
+        pieces.append(token_scores(first, quantized.logits(index, start, stop), targets))
+    table = torch.cat(pieces, dim=-1)
+    kl, agreement = table[2:].double().mean(-1)
+    return WindowScores(table[0], table[1], kl, agreement)
+
+
+@torch.inference_mode()
+def losses(scorer: Scorer, tokens: torch.Tensor, progress: Progress) -> torch.Tensor:
+    """Cross-entropy of each counted token of one model, which has taken in ``tokens``; fp32 [windows, counted]."""
+    found = []
+    for index, batch in enumerate(torch.split(tokens, batch_size(tokens.shape[1]))):
+        pieces = []
+        for start, stop in _pieces(batch, scorer.vocabulary):
+            logits = scorer.logits(index, start, stop).float()
+            targets = batch[:, start + 1 : stop + 1].to(logits.device)
+            pieces.append((logits.logsumexp(-1) - _at(logits, targets)).cpu())
+        found.append(torch.cat(pieces, dim=-1))
+        progress.advance(len(batch))
+    return torch.cat(found)
+
+
+def _pieces(tokens: torch.Tensor, vocabulary: int) -> list[tuple[int, int]]:
+    """(start, stop) of runs of counted positions whose logits are a piece."""
+    counted = tokens.shape[1] - 1
+    step = max(1, LOGITS_A_PIECE // (len(tokens) * vocabulary))
+    return [(start, min(start + step, counted)) for start in range(0, counted, step)]
 
 
 def token_scores(original: torch.Tensor, quantized: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Sums over positions, fp64 [4, windows]: both losses, KL and agreements.
+    """Of each token, fp32 [4, windows, positions]: both losses, KL and agreement.
 
     Logits [windows, positions, vocabulary]; targets int64 [windows, positions]. In fp32, with the KL as
     sum_v p_v ((o_v - q_v) - (lse_o - lse_q)), whose terms are small where the models are alike.
@@ -63,7 +116,7 @@ def token_scores(original: torch.Tensor, quantized: torch.Tensor, targets: torch
     loss_second = lse_second - _at(second, targets)
     gap = (first - second).sub_((lse_first - lse_second).unsqueeze(-1))
     kl = (first - lse_first.unsqueeze(-1)).exp_().mul_(gap).sum(-1)
-    return torch.stack([x.double().sum(-1).cpu() for x in (loss_first, loss_second, kl, agree)])
+    return torch.stack([x.float().cpu() for x in (loss_first, loss_second, kl, agree)])
 
 
 def _at(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

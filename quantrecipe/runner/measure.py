@@ -8,25 +8,37 @@ from typing import Any
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.stream import compute_dtype
 from quantrecipe.plugins.contract import Checkpoint, Progress
-from quantrecipe.runner.evaluate import Measures, convention_of, score, summarize
+from quantrecipe.runner.cache import open_cache
+from quantrecipe.runner.evaluate import Measures, convention_of, summarize
+from quantrecipe.runner.looks import Accepted, Subject, Trial
 from quantrecipe.runner.preflight import Prepared
 from quantrecipe.runner.scorers import Loaded, Scorer, Streamed
 
 READABLE = ("compressed-tensors", "gptq", "gptq_v2")
 
 
-def measure(prepared: Prepared, checkpoint: Checkpoint, progress: Progress) -> Measures | None:
-    """Perplexity, divergence and agreement over the recipe's windows; None where it asks for none."""
-    part, given = prepared.recipe.evaluation.perplexity, prepared.windows
-    if part is None or given is None:
+def subject_of(
+    prepared: Prepared, checkpoint: Checkpoint, progress: Progress, baseline: Accepted | None = None
+) -> Subject | None:
+    """The original and the saved checkpoint over the recipe's windows; None where it asks for none."""
+    evaluation, given = prepared.recipe.evaluation, prepared.windows
+    if evaluation.perplexity is None or given is None:
         return None
-    original: Scorer = Streamed(prepared.skeleton, prepared.device)
+    original = Streamed(prepared.skeleton, prepared.device)
     quantized = quantized_scorer(prepared, checkpoint)
-    scores = score(original, quantized, given.tokens, progress)
-    convention = convention_of(part, given, prepared.tokenizer, original.dtype, prepared.device)
-    original.close()
-    quantized.close()
-    return summarize(scores, given, convention, prepared.recipe.evaluation.divergence)
+    cache = open_cache(prepared.folder)
+    return Subject(
+        original, quantized, given, evaluation.perplexity, evaluation.divergence, cache, progress, baseline
+    )
+
+
+def summary(subject: Subject, trial: Trial, tokenizer: Any) -> Measures | None:
+    """The measures over all windows that were looked at."""
+    if trial.scores is None or trial.windows is None:
+        return None
+    device = str(getattr(subject.original, "device", "cpu"))
+    convention = convention_of(subject.part, trial.windows, tokenizer, subject.original.dtype, device)
+    return summarize(trial.scores, trial.windows, convention)
 
 
 def quantized_scorer(prepared: Prepared, checkpoint: Checkpoint) -> Scorer:

@@ -9,7 +9,7 @@ from quantrecipe import __version__
 from quantrecipe.plugins.contract import Checkpoint
 from quantrecipe.recipe_file import dump_recipe
 from quantrecipe.runner.evaluate import Measures
-from quantrecipe.runner.finish import environment
+from quantrecipe.runner.environment import environment
 from quantrecipe.runner.gates import GateResult
 from quantrecipe.runner.verdict import sentence, status
 

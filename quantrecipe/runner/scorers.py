@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from quantrecipe.modeling.skeleton import Skeleton
-from quantrecipe.modeling.stream import Stream
+from quantrecipe.modeling.stream import Stream, compute_dtype
 from quantrecipe.plugins.contract import Progress
 
 TOKENS_A_BATCH = 4096
@@ -22,6 +22,9 @@ class Scorer(Protocol):
     @property
     def dtype(self) -> torch.dtype:
         """What is computed in."""
+
+    def kept_bytes(self, length: int) -> int:
+        """Bytes that a window of that length occupies between ``run`` and ``close``."""
 
     def run(self, tokens: torch.Tensor, progress: Progress) -> None:
         """Take in the windows, int64 [windows, length]."""
@@ -56,7 +59,24 @@ class Streamed:
     @property
     def dtype(self) -> torch.dtype:
         """What blocks compute in."""
-        return self.stream.dtype
+        return self._asked or compute_dtype(self.skeleton.dtype, self.device)
+
+    def kept_bytes(self, length: int) -> int:
+        """The last block's outputs."""
+        hidden = int(self.skeleton.model.config.get_text_config().hidden_size)
+        return length * hidden * self.dtype.itemsize
+
+    @property
+    def hidden(self) -> list[torch.Tensor]:
+        """The kept outputs [windows, length, hidden] a batch, final norm not yet applied."""
+        return self._hidden
+
+    @torch.inference_mode()
+    def restore(self, tokens: torch.Tensor, hidden: list[torch.Tensor]) -> None:
+        """Take in the windows with the outputs that an earlier ``run`` kept, on the CPU."""
+        self._stream = Stream(self.skeleton, tokens, batch_size(tokens.shape[1]), self._asked, self.device)
+        self._stream.enter()
+        self._hidden = [batch.to(self.device) for batch in hidden]
 
     @torch.inference_mode()
     def run(self, tokens: torch.Tensor, progress: Progress) -> None:
@@ -96,6 +116,10 @@ class Loaded:
     def dtype(self) -> torch.dtype:
         """Of the loaded weights."""
         return self._dtype
+
+    def kept_bytes(self, length: int) -> int:
+        """Nothing but the tokens."""
+        return 8 * length
 
     def run(self, tokens: torch.Tensor, progress: Progress) -> None:
         """Keep the windows; the forward passes are made when logits are asked for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,13 +64,15 @@ class Windows:
 
     tokens: int64 [windows, length]; the first column is BOS where ``bos`` is not None, and is never counted.
     counted: tokens of each window whose loss counts (length - 1). bytes: of the text that they cover.
-    available: windows that the whole text has.
+    available: windows that the whole text has. index: which of them these are, rising. text: what they are cut from.
     """
 
     tokens: torch.Tensor
     bos: int | None
     bytes: int | None
     available: int
+    index: tuple[int, ...]
+    text: Encoded
 
     @property
     def counted(self) -> int:
@@ -93,14 +96,35 @@ def windows(encoded: Encoded, length: int, bos: int | None, limit: int | None = 
             remedy="give a longer text or a smaller evaluation.perplexity.sequence_length",
         )
     count = min(limit or available, available)
-    first = [index * available // count for index in range(count)]
-    tokens = torch.stack([encoded.ids[index * body : (index + 1) * body] for index in first])
-    skip = 0 if bos is not None else 1
-    covered = [encoded.bytes_between(index * body + skip, (index + 1) * body) for index in first]
+    return _cut(encoded, length, bos, available, spread(range(available), count))
+
+
+def further(given: Windows, count: int) -> Windows:
+    """Windows of the same text that ``given`` lacks, spread evenly, so that both together are ``count``."""
+    rest = sorted(set(range(given.available)) - set(given.index))
+    chosen = spread(rest, min(count - len(given.index), len(rest)))
+    return _cut(given.text, given.tokens.shape[1], given.bos, given.available, chosen)
+
+
+def joined(first: Windows, second: Windows) -> Windows:
+    """Both together, in the order of the text."""
+    index = tuple(sorted((*first.index, *second.index)))
+    return _cut(first.text, first.tokens.shape[1], first.bos, first.available, index)
+
+
+def spread(places: Sequence[int], count: int) -> tuple[int, ...]:
+    """``count`` of the places, evenly."""
+    return tuple(places[index * len(places) // count] for index in range(count))
+
+
+def _cut(encoded: Encoded, length: int, bos: int | None, available: int, index: tuple[int, ...]) -> Windows:
+    body, skip = (length - 1, 0) if bos is not None else (length, 1)
+    tokens = torch.stack([encoded.ids[one * body : (one + 1) * body] for one in index])
+    covered = [encoded.bytes_between(one * body + skip, (one + 1) * body) for one in index]
     total = None if encoded.starts is None else sum(size or 0 for size in covered)
     if bos is not None:
-        tokens = torch.cat([torch.full((count, 1), bos, dtype=torch.int64), tokens], dim=1)
-    return Windows(tokens, bos, total, available)
+        tokens = torch.cat([torch.full((len(index), 1), bos, dtype=torch.int64), tokens], dim=1)
+    return Windows(tokens, bos, total, available, index, encoded)
 
 
 def bos_token(tokenizer: Any) -> int | None:
