@@ -1,0 +1,141 @@
+"""All that is measured on an original and a checkpoint, and the gates judged by it; for ``qrun`` and ``qrun gate``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from quantrecipe.recipe import Recipe
+from quantrecipe.runner.continuations import continuations
+from quantrecipe.runner.evaluate import Measures, convention_of, summarize
+from quantrecipe.runner.gates import Evidence, TaskAnswers, limits
+from quantrecipe.runner.judge import GateResult, Unsure, judge
+from quantrecipe.runner.looks import Subject, Trial, judge_alone, measure_and_judge
+from quantrecipe.runner.profile import by_frequency, by_position
+from quantrecipe.runner.speed import speed_ratios
+from quantrecipe.runner.tasks import answer_tasks, task_names
+from quantrecipe.runner.whole import fits, whole
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to appraise. serving: loads the checkpoint as an engine would, for timing; None = as it is scored."""
+
+    recipe: Recipe
+    tokenizer: Any
+    subject: Subject | None
+    unsure: Unsure = "extend"
+    serving: Callable[[], Any] | None = None
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Appraisal:
+    """What was found. details: generations, speed and profile as results.json holds them."""
+
+    trial: Trial
+    measures: Measures | None
+    tasks: dict[str, TaskAnswers] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def gates(self) -> tuple[GateResult, ...]:
+        """The outcomes."""
+        return self.trial.gates
+
+
+def appraise(order: Order, evidence: Evidence) -> Appraisal:
+    """Measure what the recipe asks for; judge its gates, measuring on where they stay unsure."""
+    subject, recipe = order.subject, order.recipe
+    known = replace(evidence, missing={**_missing(recipe), **evidence.missing}, expected=_expected(recipe))
+    if subject is None:
+        return Appraisal(judge_alone(recipe.gates, known), None)
+    tasks, speed = _tasks(order, subject), _speed(order, subject)
+    missing = {} if fits(subject.original) else dict.fromkeys(("tasks", "speed"), _TOO_LARGE)
+    known = replace(
+        known, tasks=tasks, speed=speed["log_ratios"] if speed else None, missing={**known.missing, **missing}
+    )
+    trial = measure_and_judge(subject, recipe.gates, known, order.unsure)
+    details = {"speed": speed, "generations": _generations(order, subject), "profile": _profile(trial)}
+    found = Appraisal(trial, _measures(order, subject, trial), tasks, details)
+    subject.original.close()
+    subject.quantized.close()
+    return found
+
+
+def with_peak(found: Appraisal, recipe: Recipe, peak_memory: int | None) -> Appraisal:
+    """The same, its gates judged once more now that the run's peak memory is known."""
+    trial = found.trial
+    evidence = replace(trial.evidence, peak_memory=peak_memory)
+    gates = judge(limits(recipe.gates, evidence, trial.with_baseline), trial.look)
+    return replace(found, trial=replace(trial, gates=gates, evidence=evidence))
+
+
+_TOO_LARGE = "not measured: the model does not fit the memory whole"
+
+
+def _expected(recipe: Recipe) -> Any:
+    return None if recipe.expected is None else recipe.expected.loss
+
+
+def _missing(recipe: Recipe) -> dict[str, str]:
+    """Why a gate may have nothing to be judged by."""
+    found: dict[str, str] = {}
+    if recipe.evaluation.perplexity is None:
+        why = "not measured: the recipe has evaluation.perplexity: null"
+        found |= dict.fromkeys(("perplexity", "divergence", "baseline", "speed", "tasks"), why)
+    elif not recipe.evaluation.divergence:
+        found["divergence"] = "not measured: the recipe has evaluation.divergence: false"
+    return found
+
+
+def _tasks(order: Order, subject: Subject) -> dict[str, TaskAnswers]:
+    names = task_names(order.recipe)
+    if not names or not fits(subject.original):
+        return {}
+    given: list[dict[str, list[bool]]] = []
+    metrics: dict[str, str] = {}
+    for stage, scorer in (("tasks, original", subject.original), ("tasks, quantized", subject.quantized)):
+        subject.progress.start(stage)
+        with whole(scorer) as model:
+            answers = answer_tasks(model, order.tokenizer, names)
+        given.append({name: one.right for name, one in answers.items()})
+        metrics |= {name: one.metric for name, one in answers.items()}
+    return {name: TaskAnswers(given[0][name], given[1][name], metrics[name]) for name in given[0]}
+
+
+def _speed(order: Order, subject: Subject) -> dict[str, Any] | None:
+    if order.recipe.gates.min_tokens_per_second_ratio is None or not fits(subject.original):
+        return None
+    subject.progress.start("speed")
+    with whole(subject.original) as original:
+        if order.serving is not None:
+            return speed_ratios(original, order.serving(), subject.windows.tokens)
+        with whole(subject.quantized) as quantized:
+            return speed_ratios(original, quantized, subject.windows.tokens)
+
+
+def _generations(order: Order, subject: Subject) -> list[dict[str, Any]]:
+    count = order.recipe.evaluation.generations
+    if not count or not fits(subject.original):
+        return []
+    subject.progress.start("generations")
+    return continuations(subject.original, subject.quantized, subject.windows, order.tokenizer, count)
+
+
+def _profile(trial: Trial) -> dict[str, Any] | None:
+    if trial.windows is None or trial.scores is None:
+        return None
+    return {
+        "position": by_position(trial.windows, trial.scores),
+        "frequency": by_frequency(trial.windows, trial.scores),
+    }
+
+
+def _measures(order: Order, subject: Subject, trial: Trial) -> Measures | None:
+    if trial.windows is None or trial.scores is None:
+        return None
+    device = str(getattr(subject.original, "device", "cpu"))
+    convention = convention_of(subject.part, trial.windows, order.tokenizer, subject.original.dtype, device)
+    return summarize(trial.scores, trial.windows, convention)
