@@ -9,13 +9,17 @@ import pytest
 import torch
 from families import make_model
 from runner_models import add_tokenizer, text
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from quantrecipe.errors import DamageError
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.skeleton import Skeleton
 from quantrecipe.recipe import Calibration
-from quantrecipe.runner import losses
+from quantrecipe.runner import losses, scorers
+from quantrecipe.runner.cache import open_cache
 from quantrecipe.runner.calibration import calibration_tokens
+from quantrecipe.runner.evaluate import Scoring, score
 from quantrecipe.runner.losses import compare, token_scores
 from quantrecipe.runner.progress import Quiet
 from quantrecipe.runner.scorers import Loaded, Scorer, Streamed
@@ -27,17 +31,17 @@ def _scorer(folder: Path) -> Streamed:
     return Streamed(Skeleton(ModelFolder.open(folder)))
 
 
-@pytest.mark.parametrize("family", ["llama-tied", "opt-350m", "gpt2", "bloom", "gemma2"])
+@pytest.mark.parametrize("family", ["llama-tied", "opt-350m", "gpt2", "bloom", "gemma2", "falcon", "qwen3"])
 def test_losses_and_divergence_equal_the_whole_models(
     family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(losses, "LOGITS_A_PIECE", 160 * 7 * 5)  # pieces that do not divide the windows
     folders = [make_model(family, tmp_path / str(seed), seed=seed) for seed in (0, 1)]
     tokens = torch.randint(3, 160, (5, 24), generator=torch.Generator().manual_seed(1))
-    scorers: list[Scorer] = [_scorer(folder) for folder in folders]
-    for scorer in scorers:
+    both: list[Scorer] = [_scorer(folder) for folder in folders]
+    for scorer in both:
         scorer.run(tokens, Quiet())
-    found = compare(*scorers, tokens, Quiet())
+    found = compare(*both, tokens, Quiet())
     models = [AutoModelForCausalLM.from_pretrained(folder).eval() for folder in folders]
     with torch.inference_mode():
         plain = [float(model(tokens, labels=tokens).loss) for model in models]
@@ -69,7 +73,7 @@ def test_a_tiny_divergence_is_not_lost_in_rounding() -> None:
     first, second = logits.log_softmax(-1), other.log_softmax(-1)
     exact = float((first.exp() * (first - second)).sum())
     found = token_scores(logits.float(), other.float(), torch.zeros(1, 200, dtype=torch.int64))
-    assert float(found[2, 0]) == pytest.approx(exact, rel=0.01)
+    assert float(found[2].double().sum()) == pytest.approx(exact, rel=0.01)
 
 
 def test_windows_count_every_token_of_text_behind_a_bos(tmp_path: Path) -> None:
@@ -133,5 +137,88 @@ def test_jsonl_text_and_its_faults(tmp_path: Path) -> None:
 def test_perplexity_of_a_uniform_model_is_the_vocabulary() -> None:
     logits = torch.zeros(1, 8, 160)
     found = token_scores(logits, logits, torch.arange(8).unsqueeze(0))
-    assert float(found[0, 0]) / 8 == pytest.approx(math.log(160))
-    assert float(found[2, 0]) == pytest.approx(0, abs=1e-6)
+    assert float(found[0].mean()) == pytest.approx(math.log(160))
+    assert float(found[2].abs().max()) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("family", ["llama-tied", "gpt2", "gemma2"])
+def test_turns_give_the_numbers_of_one_go(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where hidden states would not fit, windows go through in turns; no bit differs."""
+    folders = [make_model(family, tmp_path / str(seed), seed=seed) for seed in (0, 1)]
+    first, second = (_scorer(folder) for folder in folders)
+    monkeypatch.setattr(scorers, "TOKENS_A_BATCH", 48)
+    tokens = torch.randint(3, 160, (11, 24), generator=torch.Generator().manual_seed(1))
+    whole, turns = (score(first, second, tokens, Quiet(), Scoring(room=room)) for room in (None, 1))
+    assert torch.equal(whole.original_tokens, turns.original_tokens)
+    assert torch.equal(whole.kl, turns.kl)  # type: ignore[arg-type]
+
+
+def test_losses_alone_are_those_beside_the_divergence(tmp_path: Path) -> None:
+    first, second = (_scorer(make_model("llama", tmp_path / str(seed), seed=seed)) for seed in (0, 1))
+    tokens = torch.randint(3, 160, (5, 24), generator=torch.Generator().manual_seed(1))
+    full, alone = (score(first, second, tokens, Quiet(), Scoring(divergence)) for divergence in (True, False))
+    torch.testing.assert_close(full.quantized_tokens, alone.quantized_tokens)
+    assert alone.kl is None
+
+
+def test_a_model_that_computes_nan_is_damage(tmp_path: Path) -> None:
+    folder = make_model("llama", tmp_path / "a")
+    state = load_file(folder / "model.safetensors")
+    state["model.norm.weight"][0] = float("nan")
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    tokens = torch.randint(3, 160, (3, 24))
+    with pytest.raises(DamageError, match="computes NaN"):
+        score(_scorer(make_model("llama", tmp_path / "b")), _scorer(folder), tokens, Quiet())
+
+
+def _counting(scorer: Streamed) -> list[str]:
+    """The blocks that the scorer runs, as they are run."""
+    seen: list[str] = []
+    run = scorer.skeleton.materialize
+
+    def materialize(prefix: str, *rest: object) -> None:
+        seen.append(prefix)
+        run(prefix, *rest)  # type: ignore[arg-type]
+
+    scorer.skeleton.materialize = materialize  # type: ignore[method-assign]
+    return seen
+
+
+@pytest.mark.parametrize("divergence", [True, False])
+def test_the_original_is_measured_once(divergence: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUANTRECIPE_CACHE", str(tmp_path / "cache"))
+    folders = [make_model("llama", tmp_path / str(seed), seed=seed) for seed in (0, 1)]
+    tokens = torch.randint(3, 160, (5, 24), generator=torch.Generator().manual_seed(1))
+    found, ran = [], []
+    for _ in range(2):
+        first, second = (_scorer(folder) for folder in folders)
+        seen = _counting(first)
+        cache = open_cache(first.skeleton.folder)
+        found.append(score(first, second, tokens, Quiet(), Scoring(divergence, cache)))
+        ran.append(any(name.endswith("layers.1") for name in seen))
+    assert ran == [True, False]
+    assert torch.equal(found[0].original_tokens, found[1].original_tokens)
+    assert not divergence or torch.equal(found[0].kl, found[1].kl)  # type: ignore[arg-type]
+
+
+def test_the_cache_knows_models_tokens_and_its_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUANTRECIPE_CACHE", str(tmp_path / "cache"))
+    one, other = (_scorer(make_model("llama", tmp_path / str(seed), seed=seed)) for seed in (0, 1))
+    tokens = torch.randint(3, 160, (2, 24), generator=torch.Generator().manual_seed(1))
+    cache, second = open_cache(one.skeleton.folder), open_cache(other.skeleton.folder)
+    assert cache is not None
+    assert second is not None
+    cache.keep_losses(one, tokens, torch.ones(2, 23))
+    assert cache.losses(one, tokens) is not None
+    assert cache.losses(one, tokens + 1) is None
+    assert second.losses(other, tokens) is None
+    monkeypatch.setenv("QUANTRECIPE_CACHE_SIZE", "300")
+    small = open_cache(one.skeleton.folder)
+    assert small is not None
+    small.keep_losses(one, tokens + 1, torch.ones(2, 23))  # 184 bytes: the older entry has to go
+    assert small.losses(one, tokens + 1) is not None
+    assert small.losses(one, tokens) is None
+    next((tmp_path / "cache" / "original").glob("*")).write_bytes(b"damaged")
+    assert small.losses(one, tokens + 1) is None
+    monkeypatch.setenv("QUANTRECIPE_CACHE", "off")
+    assert open_cache(one.skeleton.folder) is None

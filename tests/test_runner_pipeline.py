@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import torch
 from runner_models import make_workplace, qrun, recipe, recipe_data, write_recipe
@@ -16,8 +17,10 @@ from quantrecipe.errors import DamageError, QuantRecipeError
 from quantrecipe.modeling.folder import sha256_file
 from quantrecipe.plugins.contract import Checkpoint
 from quantrecipe.plugins.native.backend import NativeBackend
+from quantrecipe.runner.baseline import read_results
 from quantrecipe.runner.pipeline import run
 from quantrecipe.runner.result import Result
+from quantrecipe.runner.results_schema import results_schema
 from quantrecipe.runner.verify_process import answer
 
 
@@ -44,7 +47,7 @@ def test_the_output_is_whole_and_nothing_else_is_left(place: Path, done: Result)
             "provenance.json", "results.json", "report.md", "report-layers.svg"} <= names  # fmt: skip
     assert sorted(path.name for path in place.iterdir() if path.name.startswith(".")) == []
     assert done.exit_code == 0
-    assert [gate.outcome for gate in done.gates] == ["pass", "pass"]
+    assert [gate.name for gate in done.gates if gate.outcome == "pass"] == ["integrity", "max_kl", "max_size"]
 
 
 def test_provenance_names_inputs_and_outputs_and_no_time(place: Path, done: Result) -> None:
@@ -229,6 +232,32 @@ def test_families_and_schemes(case: tuple[str, str, str, str], dtype: torch.dtyp
     assert qrun("verify", found.output, "--original", root / "model") == 0
 
 
-def test_tasks_are_refused_rather_than_left_out(place: Path, tmp_path: Path) -> None:
-    with pytest.raises(QuantRecipeError, match="tasks"):
+def test_tasks_without_lm_eval_are_refused_rather_than_left_out(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quantrecipe.runner.tasks.find_spec", lambda _: None)
+    with pytest.raises(QuantRecipeError, match=r"need lm-eval.*pip install"):
         run(recipe(place, evaluation={"tasks": ["arc_easy"]}), output=tmp_path / "out")
+
+
+def test_results_keep_to_the_published_schema(done: Result) -> None:
+    schema = json.loads((Path(__file__).parents[1] / "docs" / "results.schema.json").read_text())
+    assert schema == results_schema()
+    held = json.loads((done.output / "results.json").read_text())
+    jsonschema.validate(held, schema)
+    assert read_results(done.output / "results.json") == held
+    rows = held["windows"]
+    assert len(rows["index"]) == len(rows["quantized"]) == 50
+    counted = held["measures"]["convention"]["counted_tokens"]
+    for lines in held["profile"].values():
+        assert sum(line["tokens"] for line in lines) == counted
+
+
+def test_generations_are_what_transformers_writes(place: Path, done: Result) -> None:
+    row = done.results["generations"][0]
+    tokenizer = AutoTokenizer.from_pretrained(place / "model")
+    model = AutoModelForCausalLM.from_pretrained(place / "model").eval()
+    ids = tokenizer(row["prompt"], return_tensors="pt", add_special_tokens=False)["input_ids"]
+    given = torch.cat([torch.tensor([[tokenizer.bos_token_id]]), ids], dim=1)
+    out = model.generate(given, do_sample=False, max_new_tokens=row["tokens"], min_new_tokens=row["tokens"])
+    assert tokenizer.decode(out[0, given.shape[1] :], skip_special_tokens=True) == row["original"]

@@ -1,4 +1,4 @@
-"""Writes docs/recipe.schema.json and docs/advice.schema.json from the code; ``--check`` only compares."""
+"""Writes the schemas of recipe, advice and results into docs/ from the code; ``--check`` only compares."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pathlib import Path
 
 from quantrecipe.advisor.schema import advice_schema
 from quantrecipe.recipe import Recipe
+from quantrecipe.runner.results_schema import results_schema
 
 DOCS = Path(__file__).parents[1] / "docs"
 
 
 def texts() -> dict[Path, str]:
     """File -> the text it should have."""
-    schemas = {"recipe": Recipe.model_json_schema(), "advice": advice_schema()}
+    schemas = {"recipe": Recipe.model_json_schema(), "advice": advice_schema(), "results": results_schema()}
     return {
         DOCS / f"{name}.schema.json": json.dumps(schema, indent=2, sort_keys=True) + "\n"
         for name, schema in schemas.items()

@@ -18,11 +18,10 @@ import torch
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.skeleton import Skeleton, local_path
 from quantrecipe.recipe import Recipe
-from quantrecipe.runner.evaluate import score
+from quantrecipe.runner.evaluate import evaluation_windows, score
 from quantrecipe.runner.pipeline import run
 from quantrecipe.runner.progress import Quiet
 from quantrecipe.runner.quantized import open_dequantized
-from quantrecipe.runner.evaluate import evaluation_windows
 from quantrecipe.runner.scorers import Streamed
 from quantrecipe.runner.tokens import load_tokenizer
 
@@ -42,7 +41,9 @@ def recorded(model: str, scheme: str, method: str, seed: int, dataset: str) -> t
     folder = ModelFolder.open(local_path(model))
     tokenizer = load_tokenizer(folder.path)
     part = recipe.evaluation.model_copy().perplexity or Recipe.model_fields["evaluation"].default.perplexity
-    given = evaluation_windows(part.model_copy(update={"sequence_length": LENGTH, "dataset": dataset}), tokenizer, None)
+    given = evaluation_windows(
+        part.model_copy(update={"sequence_length": LENGTH, "dataset": dataset}), tokenizer, None
+    )
     with tempfile.TemporaryDirectory() as scratch:
         out = run(recipe, output=Path(scratch) / "out").output
         original = Streamed(Skeleton(folder))

@@ -1,4 +1,4 @@
-"""All that is measured on an original and a checkpoint, and the gates judged by it; for ``qrun`` and ``qrun gate``."""
+"""All that is measured on an original and a checkpoint, and the gates judged by it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from quantrecipe.recipe import Recipe
 from quantrecipe.runner.continuations import continuations
 from quantrecipe.runner.evaluate import Measures, convention_of, summarize
-from quantrecipe.runner.gates import Evidence, TaskAnswers, limits
-from quantrecipe.runner.judge import GateResult, Unsure, judge
+from quantrecipe.runner.gates import Evidence, TaskAnswers
+from quantrecipe.runner.judge import GateResult, Unsure
 from quantrecipe.runner.looks import Subject, Trial, judge_alone, measure_and_judge
 from quantrecipe.runner.profile import by_frequency, by_position
 from quantrecipe.runner.speed import speed_ratios
@@ -66,10 +66,8 @@ def appraise(order: Order, evidence: Evidence) -> Appraisal:
 
 def with_peak(found: Appraisal, recipe: Recipe, peak_memory: int | None) -> Appraisal:
     """The same, its gates judged once more now that the run's peak memory is known."""
-    trial = found.trial
-    evidence = replace(trial.evidence, peak_memory=peak_memory)
-    gates = judge(limits(recipe.gates, evidence, trial.with_baseline), trial.look)
-    return replace(found, trial=replace(trial, gates=gates, evidence=evidence))
+    evidence = replace(found.trial.evidence, peak_memory=peak_memory)
+    return replace(found, trial=found.trial.judged_again(recipe.gates, evidence))
 
 
 _TOO_LARGE = "not measured: the model does not fit the memory whole"

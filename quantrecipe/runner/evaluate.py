@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from quantrecipe.errors import DamageError
 from quantrecipe.plugins.contract import Progress
 from quantrecipe.recipe import Perplexity
 from quantrecipe.runner.cache import OriginalCache, run_cached
@@ -67,24 +68,34 @@ def evaluation_windows(part: Perplexity, tokenizer: Any, longest: int | None) ->
     return windows(encoded, length, bos_token(tokenizer), part.windows)
 
 
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """How windows are scored. divergence: KL and agreement as well as losses. cache: of the original's numbers.
+
+    room: bytes that the kept hidden states of both models may take; None = a quarter of the free memory.
+    """
+
+    divergence: bool = True
+    cache: OriginalCache | None = None
+    room: int | None = None
+
+
 def score(
-    original: Scorer,
-    quantized: Scorer,
-    tokens: torch.Tensor,
-    progress: Progress,
-    divergence: bool = True,
-    cache: OriginalCache | None = None,
-    room: int | None = None,
+    original: Scorer, quantized: Scorer, tokens: torch.Tensor, progress: Progress, how: Scoring | None = None
 ) -> WindowScores:
-    """Losses of both models over the windows, and, where ``divergence``, how far apart their logits are.
+    """Losses of both models over the windows, and how far apart their logits are.
 
     Both models' last hidden states are kept until they are compared; where those of all windows would take more
-    than ``room`` bytes (a quarter of the free memory), the windows go through in turns, with the same result.
+    than there is room, the windows go through in turns, with the same result. Raises DamageError where losses
+    are not finite.
     """
-    parts = []
-    for part in torch.split(tokens, _windows_a_turn(original, quantized, tokens.shape[1], room)):
-        parts.append(_turn(original, quantized, part, progress, divergence, cache))
-    return gathered(parts)
+    asked = how or Scoring()
+    turns = torch.split(tokens, _windows_a_turn(original, quantized, tokens.shape[1], asked.room))
+    found = gathered([_turn(original, quantized, turn, progress, asked) for turn in turns])
+    for name, values in (("original", found.original_tokens), ("quantized", found.quantized_tokens)):
+        if not bool(torch.isfinite(values).all()):
+            raise DamageError(f"the {name} model computes NaN or infinity")
+    return found
 
 
 def _windows_a_turn(original: Scorer, quantized: Scorer, length: int, room: int | None) -> int:
@@ -98,28 +109,23 @@ def _windows_a_turn(original: Scorer, quantized: Scorer, length: int, room: int 
 
 
 def _turn(
-    original: Scorer,
-    quantized: Scorer,
-    tokens: torch.Tensor,
-    progress: Progress,
-    divergence: bool,
-    cache: OriginalCache | None,
+    original: Scorer, quantized: Scorer, tokens: torch.Tensor, progress: Progress, how: Scoring
 ) -> WindowScores:
     layers = len(getattr(getattr(original, "skeleton", None), "blocks", ())) or None
-    known = None if cache is None else cache.losses(original, tokens)
-    if divergence or known is None:
+    known = None if how.cache is None else how.cache.losses(original, tokens)
+    if how.divergence or known is None:
         progress.start("original", layers)
-        run_cached(original, tokens, progress, cache if divergence else None)
+        run_cached(original, tokens, progress, how.cache if how.divergence else None)
     progress.start("quantized", layers)
     quantized.run(tokens, progress)
     progress.start("compare", len(tokens), "windows")
-    if divergence:
+    if how.divergence:
         found = compare(original, quantized, tokens, progress)
     else:
         first = losses(original, tokens, progress) if known is None else known
         found = WindowScores(first, losses(quantized, tokens, progress), None, None)
-    if cache is not None and known is None:
-        cache.keep_losses(original, tokens, found.original_tokens)
+    if how.cache is not None and known is None:
+        how.cache.keep_losses(original, tokens, found.original_tokens)
     return found
 
 

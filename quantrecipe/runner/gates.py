@@ -181,7 +181,9 @@ def _prediction(gates: Gates, evidence: Evidence) -> Iterator[Limit]:
         return
     expected, found = evidence.expected, _increase(evidence.scores, ORIGINAL)
     if expected is None:
-        yield Limit("within_prediction", "within", math.inf, ORIGINAL, None, missing="the recipe holds no expected.loss")
+        yield Limit(
+            "within_prediction", "within", math.inf, ORIGINAL, None, missing="the recipe holds no expected.loss"
+        )
         return
     missing = evidence.missing.get("perplexity", NOT_MEASURED)
     yield Limit("within_prediction", "within", expected.high, ORIGINAL, found, True, expected.low, missing)

@@ -51,7 +51,7 @@ class GateResult:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One look at the windows. alpha: what it may err, one-sided. windows: seen so far; left: that the text still has."""
+    """One look at the windows. alpha: what it may err, one-sided. windows: seen so far; left: in the text."""
 
     alpha: float = ALPHA
     windows: int = 0
@@ -144,10 +144,14 @@ def _beyond(limit: Limit) -> str:
 def _unsure(limit: Limit, found: Quantity, seen: Interval, look: Look) -> GateResult:
     clear = _scaled(_p_fail(limit), limit, look) <= ALPHA
     why = "beyond the limit alone, but not among so many gates (Holm)" if clear else "the interval holds the limit"
-    if not limit.extends:
+    if not limit.extends or clear:
         return _result(limit, "unsure", seen, why)
     further = _further(limit, seen, look)
-    need = "no number of windows would settle it" if further is None else f"about {further:,} more windows would settle it"
+    need = (
+        "no number of windows would settle it"
+        if further is None
+        else f"about {further:,} more windows would settle it"
+    )
     return _result(limit, "unsure", seen, f"{why}; {need}, the text has {look.left:,} more", further)
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from quantrecipe.plugins.contract import Progress
 from quantrecipe.recipe import Gates, Perplexity
-from quantrecipe.runner.cache import OriginalCache
-from quantrecipe.runner.evaluate import score
-from quantrecipe.runner.gates import Evidence, Limit, judged_by_windows, limits
+from quantrecipe.runner.evaluate import Scoring, score
+from quantrecipe.runner.gates import Evidence, judged_by_windows, limits
 from quantrecipe.runner.judge import GateResult, Look, Unsure, judge
 from quantrecipe.runner.losses import WindowScores, gathered
 from quantrecipe.runner.scorers import Scorer
@@ -33,46 +31,62 @@ class Subject:
     quantized: Scorer
     windows: Windows
     part: Perplexity
-    divergence: bool
-    cache: OriginalCache | None
+    scoring: Scoring
     progress: Progress
     baseline: Accepted | None = None
 
     def scores(self, given: Windows) -> WindowScores:
         """Measure these windows."""
-        return score(self.original, self.quantized, given.tokens, self.progress, self.divergence, self.cache)
+        return score(self.original, self.quantized, given.tokens, self.progress, self.scoring)
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What was measured over which windows, how the gates were judged at last, and a line a look."""
+    """What was measured over which windows, how the gates were judged at last and by what, and a line a look."""
 
     windows: Windows | None
     scores: WindowScores | None
     gates: tuple[GateResult, ...]
+    evidence: Evidence
+    look: Look = field(default_factory=Look)
+    with_baseline: bool = False
     looks: tuple[dict[str, Any], ...] = ()
+
+    def judged_again(self, gates: Gates, evidence: Evidence) -> Trial:
+        """The same look at evidence that has become more, without more windows."""
+        results = judge(limits(gates, evidence, self.with_baseline), self.look)
+        return replace(self, gates=results, evidence=evidence)
 
 
 def judge_alone(gates: Gates, evidence: Evidence, with_baseline: bool = False) -> Trial:
     """Gates without windows to measure."""
-    return Trial(None, None, judge(limits(gates, evidence, with_baseline)))
+    results = judge(limits(gates, evidence, with_baseline))
+    return Trial(None, None, results, evidence, with_baseline=with_baseline)
 
 
 def measure_and_judge(subject: Subject, gates: Gates, evidence: Evidence, unsure: Unsure) -> Trial:
     """Measure the first windows and judge; go on where ``unsure`` says extend and more windows would help."""
     sizes = planned(subject, gates, unsure)
     given, scores = subject.windows, subject.scores(subject.windows)
-    looks: list[dict[str, Any]] = []
+    trial, looks = judge_alone(gates, evidence), []
     for number, (size, alpha) in enumerate(zip(sizes, spent(sizes), strict=True)):
         if number:
             subject.progress.note(f"unsure over {len(given.index)} windows: measuring {size - len(given.index)} more")
             given, scores = extended(subject, given, scores, size)
-        wanted = limits(gates, _with_scores(evidence, subject, given, scores), subject.baseline is not None)
-        results = judge(wanted, Look(alpha, len(given.index), given.available - len(given.index)))
-        looks.append({"windows": len(given.index), "alpha": alpha, "unsure": _doubtful(wanted, results)})
-        if not looks[-1]["unsure"] or any(result.outcome == "fail" for result in results):
+        look = Look(alpha, len(given.index), given.available - len(given.index))
+        trial = _trial(subject, gates, _with_scores(evidence, subject, given, scores), look, (given, scores))
+        looks.append({"windows": look.windows, "alpha": alpha, "unsure": _doubtful(trial)})
+        if not looks[-1]["unsure"] or any(result.outcome == "fail" for result in trial.gates):
             break
-    return Trial(given, scores, results, tuple(looks))
+    return replace(trial, looks=tuple(looks))
+
+
+def _trial(
+    subject: Subject, gates: Gates, evidence: Evidence, look: Look, seen: tuple[Windows, WindowScores]
+) -> Trial:
+    with_baseline = subject.baseline is not None
+    results = judge(limits(gates, evidence, with_baseline), look)
+    return Trial(*seen, results, evidence, look, with_baseline)
 
 
 def planned(subject: Subject, gates: Gates, unsure: Unsure) -> list[int]:
@@ -99,7 +113,6 @@ def _with_scores(evidence: Evidence, subject: Subject, given: Windows, scores: W
     return replace(evidence, scores=scores, baseline=found, missing=missing)
 
 
-def _doubtful(wanted: Sequence[Limit], results: Sequence[GateResult]) -> list[str]:
-    """Gates that more windows might settle."""
-    extends = {limit.name for limit in wanted if limit.extends and limit.quantity is not None}
-    return [result.name for result in results if result.outcome == "unsure" and result.name in extends]
+def _doubtful(trial: Trial) -> list[str]:
+    """Gates that were measured and that more windows might settle."""
+    return [gate.name for gate in trial.gates if gate.outcome == "unsure" and gate.further_windows is not None]

@@ -9,8 +9,8 @@ from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.stream import compute_dtype
 from quantrecipe.plugins.contract import Checkpoint, Progress
 from quantrecipe.runner.cache import open_cache
-from quantrecipe.runner.evaluate import Measures, convention_of, summarize
-from quantrecipe.runner.looks import Accepted, Subject, Trial
+from quantrecipe.runner.evaluate import Scoring
+from quantrecipe.runner.looks import Accepted, Subject
 from quantrecipe.runner.preflight import Prepared
 from quantrecipe.runner.scorers import Loaded, Scorer, Streamed
 
@@ -26,19 +26,8 @@ def subject_of(
         return None
     original = Streamed(prepared.skeleton, prepared.device)
     quantized = quantized_scorer(prepared, checkpoint)
-    cache = open_cache(prepared.folder)
-    return Subject(
-        original, quantized, given, evaluation.perplexity, evaluation.divergence, cache, progress, baseline
-    )
-
-
-def summary(subject: Subject, trial: Trial, tokenizer: Any) -> Measures | None:
-    """The measures over all windows that were looked at."""
-    if trial.scores is None or trial.windows is None:
-        return None
-    device = str(getattr(subject.original, "device", "cpu"))
-    convention = convention_of(subject.part, trial.windows, tokenizer, subject.original.dtype, device)
-    return summarize(trial.scores, trial.windows, convention)
+    scoring = Scoring(evaluation.divergence, open_cache(prepared.folder))
+    return Subject(original, quantized, given, evaluation.perplexity, scoring, progress, baseline)
 
 
 def quantized_scorer(prepared: Prepared, checkpoint: Checkpoint) -> Scorer:

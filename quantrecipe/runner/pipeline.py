@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,12 @@ from quantrecipe.errors import BackendError, OutputError
 from quantrecipe.plugins.contract import Checkpoint, Job, Progress
 from quantrecipe.recipe import Recipe
 from quantrecipe.recipe_file import load_recipe
-from quantrecipe.runner import gates, measure, results, verify
+from quantrecipe.runner import measure, results, verify
+from quantrecipe.runner.appraise import Appraisal, Order, appraise, with_peak
+from quantrecipe.runner.baseline import StoredBaseline
 from quantrecipe.runner.finish import finish
+from quantrecipe.runner.gates import Evidence
+from quantrecipe.runner.judge import Unsure, exit_code
 from quantrecipe.runner.locate import find
 from quantrecipe.runner.meter import Meter
 from quantrecipe.runner.preflight import Prepared, preflight
@@ -24,12 +29,17 @@ from quantrecipe.runner.staging import Staging, staging
 
 @dataclass(slots=True)
 class Options:
-    """How a run is carried out. command: what a user types to repeat it."""
+    """How a run is carried out. command: what a user types to repeat it. baseline: the accepted losses, if any.
+
+    unsure: what becomes of a gate whose interval holds the limit: measure more windows, or call it fail or pass.
+    """
 
     overwrite: bool = False
     device: str | None = None
     trust_remote_code: bool = False
     command: str | None = None
+    unsure: Unsure = "extend"
+    baseline: StoredBaseline | None = None
 
 
 @dataclass(slots=True)
@@ -53,15 +63,19 @@ def run(  # noqa: PLR0913 - the public surface; all but the recipe by keyword
     progress: Progress | None = None,
     trust_remote_code: bool = False,
     command: str | None = None,
+    unsure: Unsure = "extend",
+    baseline: str | Path | None = None,
 ) -> Result:
     """Carry a recipe out. Raises QuantRecipeError; then nothing is left behind.
 
     model, output: instead of the recipe's. overwrite: replace a checkpoint that the output holds.
-    device: ``cpu`` or ``cuda``; None = cuda where there is one.
+    device: ``cpu`` or ``cuda``; None = cuda where there is one. unsure: what becomes of a gate whose interval
+    holds the limit: ``extend`` measures more windows. baseline: accepted results to be no worse than.
     """
     asked = load_recipe(recipe) if isinstance(recipe, str | Path) else recipe
     asked = override(asked, model, output)
-    options = Options(overwrite, device, trust_remote_code, command)
+    accepted = None if baseline is None else StoredBaseline.read(Path(baseline))
+    options = Options(overwrite, device, trust_remote_code, command, unsure, accepted)
     shown, meter = progress or Quiet(), Meter()
     shown.start("preflight")
     with meter.stage("resolve"):
@@ -97,16 +111,26 @@ def _carry_out(run: Run) -> Result:
     began = time.perf_counter()
     verified = verify.verify(run.prepared, checkpoint, run.options.trust_remote_code)
     run.meter.add("verify (fresh process)", time.perf_counter() - began, verified["peak_memory"])
-    with run.meter.stage("evaluate"):
-        measures = measure.measure(run.prepared, checkpoint, run.progress)
     size = measure.sizes(run.prepared, checkpoint)
-    evidence = gates.Evidence(measures, size["file_bytes"], size["bits_per_weight"], run.meter.peak)
-    judged = gates.judge(run.prepared.recipe.gates, evidence)
-    found = results.collect(run, checkpoint, results.Findings(verified, measures, size, judged))
+    found = _appraise(run, checkpoint, size)
+    written = results.collect(run, checkpoint, results.Findings(verified, found, size))
     run.progress.start("report")
-    report = write_report(found, run.staging, run.prepared.recipe.output)
+    report = write_report(written, run.staging, run.prepared.recipe.output)
     run.staging.place()
-    return Result(run.staging.output, report, measures, judged, gates.exit_code(judged), found)
+    code = exit_code(found.gates, run.options.unsure)
+    return Result(run.staging.output, report, found.measures, found.gates, code, written)
+
+
+def _appraise(run: Run, checkpoint: Checkpoint, size: dict[str, Any]) -> Appraisal:
+    """Measure and judge; verify has found no fault by now."""
+    prepared = run.prepared
+    evidence = Evidence(faults=(), file_bytes=size["file_bytes"], bits_per_weight=size["bits_per_weight"])
+    with run.meter.stage("evaluate"):
+        subject = measure.subject_of(prepared, checkpoint, run.progress, run.options.baseline)
+        serving = partial(prepared.backend.load, checkpoint.path, prepared.device)
+        order = Order(prepared.recipe, prepared.tokenizer, subject, run.options.unsure, serving)
+        found = appraise(order, evidence)
+    return with_peak(found, prepared.recipe, run.meter.peak)
 
 
 def _quantize(run: Run) -> Checkpoint:

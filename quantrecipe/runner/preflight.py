@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from quantrecipe.errors import BackendError, ModelError, RecipeError
+from quantrecipe.errors import BackendError, ModelError
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.plan import Plan, make_plan
 from quantrecipe.modeling.skeleton import Skeleton
@@ -19,6 +19,7 @@ from quantrecipe.runner.capability import choose_backend
 from quantrecipe.runner.engine_check import check_engine, is_odd
 from quantrecipe.runner.evaluate import evaluation_windows
 from quantrecipe.runner.needs import Needs, Sizes, check_disk, check_memory, count_needs
+from quantrecipe.runner.tasks import check_tasks
 from quantrecipe.runner.tokens import Windows, load_tokenizer
 
 WITNESS_SEQUENCES, WITNESS_TOKENS = 2, 64
@@ -59,10 +60,7 @@ def preflight(
     recipe: Recipe, model_path: Path, output: Path, device: str | None = None, trust_remote_code: bool = False
 ) -> Prepared:
     """Check the recipe against model, backend, engine, texts, disk and memory. Raises QuantRecipeError."""
-    if recipe.evaluation.tasks:
-        raise RecipeError(
-            "evaluation.tasks cannot be measured yet", value=recipe.evaluation.tasks[0], remedy="leave tasks empty"
-        )
+    check_tasks(recipe)
     where = choose_device(device)
     folder = ModelFolder.open(model_path)
     if "quantization_config" in folder.config:

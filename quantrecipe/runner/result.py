@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from quantrecipe.runner.evaluate import Measures
-from quantrecipe.runner.gates import GateResult
+from quantrecipe.runner.judge import GateResult
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from quantrecipe import __version__
 from quantrecipe.plugins.contract import Checkpoint
+from quantrecipe.recipe import Recipe
 from quantrecipe.recipe_file import dump_recipe
-from quantrecipe.runner.evaluate import Measures
+from quantrecipe.runner.appraise import Appraisal
+from quantrecipe.runner.baseline import SCHEMA, StoredBaseline, window_rows
 from quantrecipe.runner.environment import environment
-from quantrecipe.runner.gates import GateResult
+from quantrecipe.runner.gates import TaskAnswers, task_drop
+from quantrecipe.runner.looks import Trial
+from quantrecipe.runner.next_steps import next_steps
+from quantrecipe.runner.stats.share import Accuracy
+from quantrecipe.runner.suspects import suspects
 from quantrecipe.runner.verdict import sentence, status
 
 if TYPE_CHECKING:
     from quantrecipe.runner.pipeline import Run
-
-SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +28,14 @@ class Findings:
     """What the stages after quantizing found."""
 
     verified: dict[str, Any]
-    measures: Measures | None
+    appraisal: Appraisal
     size: dict[str, Any]
-    gates: tuple[GateResult, ...]
 
 
 def collect(run: Run, checkpoint: Checkpoint, findings: Findings) -> dict[str, Any]:
     """The whole record of a run; docs/running.md describes each key."""
     prepared, recipe = run.prepared, run.prepared.recipe
-    measures = None if findings.measures is None else findings.measures.to_json()
+    layers = [asdict(layer) for layer in checkpoint.layers]
     found: dict[str, Any] = {
         "schema": SCHEMA,
         "quantrecipe": __version__,
@@ -44,11 +47,11 @@ def collect(run: Run, checkpoint: Checkpoint, findings: Findings) -> dict[str, A
             "backend_version": prepared.backend.availability().version,
         },
         "size": findings.size,
-        "measures": measures,
-        "gates": [gate.to_json() for gate in findings.gates],
+        **appraised(findings.appraisal),
+        **explained(recipe, findings.appraisal, layers, run.options.baseline),
         "expected": None if recipe.expected is None else recipe.expected.model_dump(mode="json"),
         "because": [reason.model_dump(mode="json") for reason in recipe.because],
-        "layers": [asdict(layer) for layer in checkpoint.layers],
+        "layers": layers,
         "calibration": _calibration(run),
         "verified": findings.verified,
         "stages": run.meter.to_json(),
@@ -60,6 +63,59 @@ def collect(run: Run, checkpoint: Checkpoint, findings: Findings) -> dict[str, A
     }
     found["verdict"] = {"status": status(found), "sentence": sentence(found)}
     return found
+
+
+def appraised(found: Appraisal) -> dict[str, Any]:
+    """What was measured and judged."""
+    trial = found.trial
+    return {
+        "measures": None if found.measures is None else found.measures.to_json(),
+        "gates": [gate.to_json() for gate in trial.gates],
+        "looks": list(trial.looks),
+        "windows": None
+        if trial.windows is None or trial.scores is None
+        else window_rows(trial.windows, trial.scores),
+        "tasks": {name: task_row(answers) for name, answers in found.tasks.items()},
+        "speed": found.details.get("speed"),
+        "generations": found.details.get("generations", []),
+        "profile": found.details.get("profile"),
+    }
+
+
+def explained(
+    recipe: Recipe, found: Appraisal, layers: list[dict[str, Any]], accepted: StoredBaseline | None
+) -> dict[str, Any]:
+    """Which layers stand out, what to try next, and what was compared with."""
+    named = suspects(layers, None if accepted is None else accepted.results["layers"])
+    gates = [gate.to_json() for gate in found.gates]
+    return {
+        "suspects": named,
+        "next": next_steps(recipe, gates, named),
+        "baseline": None if accepted is None else baseline_row(accepted, found.trial),
+    }
+
+
+def baseline_row(accepted: StoredBaseline, trial: Trial) -> dict[str, Any]:
+    """The accepted result in short."""
+    shared = trial.evidence.baseline
+    return {
+        "name": accepted.results["output"]["name"],
+        "quantized_perplexity": accepted.results["measures"]["quantized_perplexity"],
+        "windows": 0 if shared is None else len(shared),
+    }
+
+
+def task_row(answers: TaskAnswers) -> dict[str, Any]:
+    """Accuracies of a task with their intervals, and what was lost."""
+    count = len(answers.original)
+    accuracies = [Accuracy(sum(right), count).interval().to_json() for right in (answers.original, answers.quantized)]
+    return {
+        "metric": answers.metric,
+        "questions": count,
+        "original": accuracies[0],
+        "quantized": accuracies[1],
+        "drop": task_drop(answers).interval().to_json(),
+    }
 
 
 def _model(run: Run) -> dict[str, Any]:

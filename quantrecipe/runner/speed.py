@@ -19,7 +19,8 @@ def speed_ratios(original: Any, quantized: Any, tokens: torch.Tensor, pairs: int
     prompt = tokens[:1, :PROMPT]
     for model in (original, quantized):
         _seconds(model, prompt)  # warm up
-    first, second = [], []
+    first: list[float] = []
+    second: list[float] = []
     for pair in range(pairs):
         order = ((original, first), (quantized, second)) if pair % 2 else ((quantized, second), (original, first))
         for model, seconds in order:

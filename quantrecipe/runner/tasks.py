@@ -13,7 +13,7 @@ from typing import Any
 
 from quantrecipe.errors import QuantRecipeError
 from quantrecipe.recipe import Recipe
-from quantrecipe.yaml_file import load_yaml
+from quantrecipe.safe_yaml import parse, read_text
 
 #: Metrics of one question that are 0 or 1, the first that a task has is used.
 METRICS = ("acc", "acc_norm", "exact_match")
@@ -58,7 +58,11 @@ def answer_tasks(model: Any, tokenizer: Any, names: list[str], batch_size: int =
     given: list[Any] = [_config(name) if _is_file(name) else name for name in names]
     try:
         found = lm_eval.simple_evaluate(
-            model=wrapped, tasks=given, log_samples=True, bootstrap_iters=0, task_manager=TaskManager(verbosity="ERROR")
+            model=wrapped,
+            tasks=given,
+            log_samples=True,
+            bootstrap_iters=0,
+            task_manager=TaskManager(verbosity="ERROR"),
         )
     except Exception as error:  # the library raises errors of many kinds
         raise QuantRecipeError(
@@ -79,7 +83,7 @@ def _key(name: str, given: Any) -> str:
 def _config(name: str) -> dict[str, Any]:
     """A task file as data, its data files found beside it."""
     path = SHIPPED / f"{name.removeprefix('builtin:')}.yaml" if name.startswith("builtin:") else Path(name)
-    data = load_yaml(path)
+    data = parse(read_text(path, "task", QuantRecipeError), str(path), QuantRecipeError).data
     if not isinstance(data, dict) or "task" not in data:
         raise QuantRecipeError("not a task of lm-eval", value=str(path), limit="a mapping with the key task")
     files = (data.get("dataset_kwargs") or {}).get("data_files")

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quantrecipe.units import format_bytes
 
 
 def status(results: Mapping[str, Any]) -> str:
-    """``fail``, ``unsure``, ``pass``, or ``done`` where the recipe has no gates."""
-    outcomes = {gate["outcome"] for gate in results["gates"]}
-    return next((name for name in ("fail", "unsure", "pass") if name in outcomes), "done")
+    """``fail``, ``unsure``, ``pass``, or ``done`` where the recipe has no gates and the checkpoint is sound."""
+    gates = results["gates"]
+    outcomes = {gate["outcome"] for gate in gates}
+    found = next((name for name in ("fail", "unsure", "pass") if name in outcomes), "done")
+    return "done" if found == "pass" and len(limits(gates)) == 0 else found
+
+
+def limits(gates: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The gates that the recipe sets: all but integrity, which always is one."""
+    return [gate for gate in gates if gate["name"] != "integrity"]
 
 
 def sentence(results: Mapping[str, Any]) -> str:
@@ -38,13 +45,14 @@ def _loss(measures: Mapping[str, Any] | None) -> str:
 
 def _gates(results: Mapping[str, Any]) -> str:
     gates = results["gates"]
-    if not gates:
-        return "; the recipe sets no gates."
     for outcome, words in (("fail", "**fails**"), ("unsure", "is **unsure**")):
         names = [f"`{gate['name']}`" for gate in gates if gate["outcome"] == outcome]
         if names:
             return f"; it {words} on {', '.join(names)}."
-    return f"; it **passes** {'its gate' if len(gates) == 1 else f'all {len(gates)} gates'}."
+    count = len(limits(gates))
+    if not count:
+        return "; the recipe sets no gates."
+    return f"; it **passes** {'its gate' if count == 1 else f'all {count} gates'}."
 
 
 def percent(share: float, sign: bool = False) -> str:

@@ -19,7 +19,7 @@ def fits(scorer: Scorer) -> bool:
     if free is None or not isinstance(scorer, Streamed):
         return True
     numbers = sum(parameter.numel() for parameter in scorer.skeleton.model.parameters())
-    return numbers * scorer.dtype.itemsize <= ROOM * free
+    return bool(numbers * scorer.dtype.itemsize <= ROOM * free)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from quantrecipe.runner.gates import show
+from quantrecipe.runner.judge import show
 from quantrecipe.runner.verdict import percent
 from quantrecipe.units import format_bytes
 

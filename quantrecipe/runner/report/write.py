@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from quantrecipe.errors import OutputError, QuantRecipeError
+from quantrecipe.errors import OutputError
 from quantrecipe.modeling.writer import write_json, write_text
 from quantrecipe.recipe import Output
+from quantrecipe.runner.baseline import read_results
 from quantrecipe.runner.finish import RESULTS
 from quantrecipe.runner.report.plot import layer_plot
 from quantrecipe.runner.report.render import render
@@ -46,14 +46,7 @@ def write_markdown(results: Mapping[str, Any], path: Path) -> None:
 
 def rerender(results_path: Path, output: Path | None = None) -> Path:
     """Render a results.json again; beside it unless told otherwise. Raises QuantRecipeError."""
-    try:
-        results = json.loads(results_path.read_text(encoding="utf-8"))
-        path = output or results_path.with_name(REPORT)
-        if results["schema"] != 1:
-            raise QuantRecipeError("results of another schema", value=results["schema"], limit="this version reads 1")
-    except OSError as error:
-        raise QuantRecipeError("cannot read the results", value=str(results_path), limit=error.strerror) from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise QuantRecipeError("not a results.json", value=str(results_path), limit=str(error)[:100]) from error
+    results = read_results(results_path)
+    path = output or results_path.with_name(REPORT)
     write_markdown(results, path)
     return path

@@ -20,6 +20,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 from quantrecipe.runner.intervals import CONFIDENCE, LEAST_BLOCKS, Interval
 
@@ -46,7 +47,7 @@ class Studentized:
         return self.mean - self._untransformed(-self._quantile(alpha)) * self.error
 
     def p_over(self, limit: float) -> float:
-        """P-value against a truth of at most ``limit``; without spread, 0 from the limit on, as p_under is up to it."""
+        """P-value against a truth of at most ``limit``; without spread it is 0 from the limit on."""
         if self.error == 0:
             return 0.0 if self.mean >= limit else 1.0
         return self._survival(self._transformed((self.mean - limit) / self.error))
@@ -104,7 +105,7 @@ class Mean:
         fine = student(self.values, self.blocks)
         parts = [fine, without_skew(self.values, self.blocks)]
         parts += [student(self.values, blocks) for blocks in LONGER if blocks < self.blocks]
-        if parts[-1].degrees == LONGER[-1] - 1 and parts[-1].error**2 > DEPENDENCE * fine.error**2:
+        if parts[-1].degrees == LONGER[-1] - 1 and parts[-1].error ** 2 > DEPENDENCE * fine.error**2:
             parts.append(student(self.values, LONGEST))
         return tuple(parts)
 
@@ -130,11 +131,11 @@ def block_sums(values: Sequence[float], blocks: int) -> list[tuple[float, int]]:
     """(sum, windows) of contiguous blocks whose sizes are equal or one apart."""
     count = len(values)
     edges = [index * count // blocks for index in range(blocks + 1)]
-    return [(math.fsum(values[a:b]), b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    return [(math.fsum(values[a:b]), b - a) for a, b in pairwise(edges)]
 
 
 def student(values: Sequence[float], blocks: int) -> Studentized:
-    """Over that many blocks: the ratio of sums with its standard error (Cochran, Sampling Techniques, section 6.3)."""
+    """Over that many blocks: a ratio of sums, its standard error by Cochran, Sampling Techniques, section 6.3."""
     mean, residuals = _residuals(values, blocks)
     spread = math.fsum(residual**2 for residual in residuals)
     return Studentized(mean, math.sqrt(blocks / (blocks - 1) * spread) / len(values), blocks - 1)
