@@ -44,7 +44,7 @@ def _facts(recipe: Recipe, group: Group, suspects: bool) -> dict[str, Any]:
         "group": group.weights.group_size or 0,
         "method": group.method.name,
         "activations": group.input_activations is not None,
-        "compensation": (recipe.quantization.compensation or {}).get("name", "none"),
+        "compensation": getattr(recipe.quantization.compensation, "name", "none"),
         "suspects": suspects,
     }
 
