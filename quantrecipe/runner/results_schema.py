@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from quantrecipe.plugins.contract import LayerRecord
 from quantrecipe.recipe import Because, Expected
 
 
@@ -174,22 +175,6 @@ class ProfileRow(Row):
     frequency: list[ProfileLine]
 
 
-class LayerRow(Row):
-    """One quantized layer; errors are relative Frobenius norms."""
-
-    name: str
-    scheme: str
-    method: str
-    rows: int
-    columns: int
-    bytes: int
-    relative_error: float
-    output_error: float | None
-    digest: str
-    seconds: float
-    note: str | None
-
-
 class SuspectRow(Row):
     """A layer that stands out, and how."""
 
@@ -256,7 +241,7 @@ class Results(Row):
     profile: ProfileRow | None
     expected: Expected | None
     because: list[Because]
-    layers: list[LayerRow]
+    layers: list[LayerRecord]
     suspects: list[SuspectRow]
     next: list[AdviceRow]
     calibration: CalibrationRow | None
