@@ -57,7 +57,9 @@ class Exact(Compensation):
     name = "exact"
 
     def compensate(self, layer: Any, weight: torch.Tensor, hessian: Any) -> Compensated:
-        return Compensated(weight, {layer.name: weight - get_weight(layer.module)})
+        error = weight - get_weight(layer.module)
+        set_weight(layer.module, weight)
+        return Compensated(weight, {layer.name: error})
 
     def write(self, folder: Path, beside: Any) -> None:
         (folder / "errors.txt").write_text("\n".join(beside))

@@ -8,6 +8,7 @@ from typing import Any
 
 from quantrecipe import __version__
 from quantrecipe.errors import BackendError, OutputError
+from quantrecipe.modeling.adapter import ADAPTER, has_adapter
 from quantrecipe.modeling.folder import sha256_file
 from quantrecipe.modeling.stream import compute_dtype
 from quantrecipe.modeling.writer import write_json, write_text
@@ -58,6 +59,7 @@ def provenance(prepared: Prepared, checkpoint: Checkpoint) -> dict[str, Any]:
         "weights_dtype": str(compute_dtype(prepared.skeleton.dtype, prepared.device)).removeprefix("torch."),
         "weights": {layer.name: layer.digest for layer in checkpoint.layers},
         "changed": dict(checkpoint.details.get("changed_parameters", {})),
+        "adapter": dict(checkpoint.details.get("adapter", {})),
     }
 
 
@@ -73,5 +75,6 @@ def input_hashes(prepared: Prepared) -> dict[str, str]:
 
 def output_hashes(folder: Path) -> dict[str, str]:
     """sha256 of every file in the checkpoint but its provenance and its report."""
-    files = (path for path in sorted(folder.iterdir()) if path.is_file() and path.name != PROVENANCE)
-    return {path.name: sha256_file(path) for path in files}
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name != PROVENANCE]
+    files += sorted((folder / ADAPTER).iterdir()) if has_adapter(folder) else []
+    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from quantrecipe.errors import DamageError, ModelError
+from quantrecipe.modeling.adapter import ADAPTER
 from quantrecipe.modeling.folder import ModelFolder, sha256_file
 from quantrecipe.runner.finish import PROVENANCE
 from quantrecipe.runner.structure import bits_per_weight, packed_modules, scale_faults, structure_faults
@@ -74,18 +75,21 @@ def _provenance(path: Path, report: Integrity) -> dict[str, Any] | None:
         outputs = {str(name): str(value) for name, value in record["outputs"].items()}
         dtype = str(record["weights_dtype"])
         weights = {str(name): str(value) for name, value in record["weights"].items()}
-        changed = {str(name): str(value) for name, value in record.get("changed", {}).items()}
+        changed, adapter = (
+            {str(name): str(value) for name, value in record.get(part, {}).items()} for part in ("changed", "adapter")
+        )
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
         report.faults.append(f"{PROVENANCE} cannot be read")
         return None
-    return {"outputs": outputs, "weights": weights, "changed": changed, "dtype": dtype}
+    return {"outputs": outputs, "weights": weights, "changed": changed, "adapter": adapter, "dtype": dtype}
 
 
 def _hashes(path: Path, record: dict[str, Any], report: Integrity) -> None:
     """Every file that the provenance names has the bytes that it had."""
     for name, expected in record["outputs"].items():
         file = path / name
-        if Path(name).name != name or not file.is_file():
+        inner = name.removeprefix(f"{ADAPTER}/")
+        if Path(inner).name != inner or not file.is_file():
             report.faults.append(f"{name} is missing")
         elif sha256_file(file) != expected:
             report.faults.append(f"{name} has changed since it was written (sha256 differs)")
@@ -111,8 +115,8 @@ def _load(path: Path, stored: ModelFolder, record: Any, original: str | None, re
     dtype = record["dtype"] if record else named
     source = None if original is None else find(original)
     parameters = sum(module.weights for module in packed_modules(stored))
-    weights, changed = (record["weights"], record["changed"]) if record else ({}, {})
-    request = Request(path, dtype, weights, parameters, original=source, changed=changed)
+    known = {part: record[part] if record else {} for part in ("weights", "changed", "adapter")}
+    request = Request(path, dtype, parameters=parameters, original=source, **known)
     try:
         with tempfile.TemporaryDirectory(prefix="quantrecipe-verify-") as scratch:
             found = ask(request, Path(scratch))
@@ -121,6 +125,8 @@ def _load(path: Path, stored: ModelFolder, record: Any, original: str | None, re
         return
     report.faults += found["faults"]
     report.checked.append(f"loads with {found['loader']}")
+    if "adapter" in found:
+        report.checked.append(f"{found['adapter']} tensors of its low-rank adapter are those that were written")
     if record:
         report.checked.append(f"{found['weights']} dequantized weights are those that were chosen")
     else:

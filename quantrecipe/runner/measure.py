@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
+from quantrecipe.modeling.adapter import ADAPTER, WEIGHTS, has_adapter
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.stream import compute_dtype
 from quantrecipe.plugins.contract import Checkpoint, Progress
@@ -60,5 +60,7 @@ def sizes(prepared: Prepared, checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _file_bytes(folder: ModelFolder) -> int:
-    """Bytes of the weight files on disk."""
-    return sum(Path(folder.path / name).stat().st_size for name in folder.files())
+    """Bytes of the weight files on disk, those of an adapter included."""
+    files = [folder.path / name for name in folder.files()]
+    files += [folder.path / ADAPTER / WEIGHTS] if has_adapter(folder.path) else []
+    return sum(file.stat().st_size for file in files)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from quantrecipe.errors import DamageError
+from quantrecipe.modeling.adapter import attach_adapter
 from quantrecipe.modeling.folder import ModelFolder, TensorInfo
 from quantrecipe.modeling.formats import reader_of
 from quantrecipe.modeling.plan import Plan
@@ -76,7 +77,8 @@ def quantized_inputs(plan: Plan) -> dict[str, QuantizationArgs]:
 
 
 def streamed(path: Path, plan: Plan, device: str, dtype: torch.dtype) -> Streamed:
-    """The saved checkpoint as a scorer, its inputs rounded as the plan's groups say, one scale a token."""
+    """The saved checkpoint as a scorer: inputs rounded as the plan says, one scale a token; its adapter applied."""
     _, skeleton = open_dequantized(path, dtype)
     round_inputs(skeleton, quantized_inputs(plan))
+    attach_adapter(skeleton.model, path)
     return Streamed(skeleton, device, dtype)

@@ -31,7 +31,8 @@ class Request:
     dtype: what is loaded and computed in. weights: sha256 of the dequantized weight, in that dtype, of each
     quantized module. parameters: how many the model has. inputs: how each module's inputs are rounded.
     changed: parameters that a transform has rewritten, not compared with the original, and the sha256 of each.
-    witness: a safetensors file with tokens and logits.
+    adapter: sha256 of each tensor of the low-rank adapter beside it. witness: a safetensors file with tokens and
+    logits.
     """
 
     folder: Path
@@ -41,6 +42,7 @@ class Request:
     inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     original: Path | None = None
     changed: dict[str, str] = field(default_factory=dict)
+    adapter: dict[str, str] = field(default_factory=dict)
     witness: Path | None = None
     trust_remote_code: bool = False
 
@@ -54,6 +56,7 @@ class Request:
             "inputs": self.inputs,
             "original": None if self.original is None else str(self.original),
             "changed": self.changed,
+            "adapter": self.adapter,
             "witness": None if self.witness is None else str(self.witness),
             "trust_remote_code": self.trust_remote_code,
             "threads": torch.get_num_threads(),
@@ -71,6 +74,7 @@ def verify(prepared: Prepared, checkpoint: Checkpoint, trust_remote_code: bool =
             inputs={name: args.model_dump() for name, args in quantized_inputs(prepared.plan).items()},
             original=prepared.model_path,
             changed=dict(checkpoint.details.get("changed_parameters", {})),
+            adapter=dict(checkpoint.details.get("adapter", {})),
             witness=_save_witness(Path(scratch), prepared, checkpoint),
             trust_remote_code=trust_remote_code,
         )

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 import time
@@ -19,6 +18,8 @@ from quantrecipe.errors import QuantRecipeError
 from quantrecipe.modeling.experts import single_names
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.names import stored_names
+from quantrecipe.runner.adapters import adapter_faults
+from quantrecipe.runner.digests import digest
 from quantrecipe.runner.meter import peak_memory
 from quantrecipe.runner.sources import Source, open_source
 from quantrecipe.runner.witness import compare_witness
@@ -44,20 +45,17 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     faults = [*_weight_faults(source, request["weights"]), *_changed_faults(source, request)]
     compared, more = _unquantized(source, request)
     faults += more
-    found: dict[str, Any] = {"loader": source.label, "weights": len(request["weights"])}
+    found: dict[str, Any] = {"weights": len(request["weights"])}
     found |= {"unquantized": compared, "changed": len(request["changed"])}
+    if request["adapter"]:
+        faults += adapter_faults(source, request)
+        found["adapter"] = len(request["adapter"])
     if request["witness"]:
         report = compare_witness(source, Path(request["witness"]), getattr(torch, request["dtype"]))
         faults += report.pop("faults")
         found["witness"] = report
-    found |= {"faults": faults[:MOST_FAULTS], "fault_count": len(faults)}
+    found |= {"loader": source.label, "faults": faults[:MOST_FAULTS], "fault_count": len(faults)}
     return found | {"seconds": time.perf_counter() - began, "peak_memory": peak_memory()}
-
-
-def digest(weight: torch.Tensor) -> str:
-    """sha256 of a tensor's bytes, row by row."""
-    data = weight.detach().cpu().contiguous().view(torch.uint8).numpy()
-    return hashlib.sha256(data.tobytes()).hexdigest()
 
 
 def _weight_faults(source: Source, weights: dict[str, str]) -> Iterator[str]:

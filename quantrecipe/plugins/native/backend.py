@@ -23,6 +23,7 @@ CAPABILITIES = Capabilities(
     formats=("compressed-tensors", "gptq", "gptq_v2"),
     devices=("cpu", "cuda"),
     transforms=("smoothquant", "awq", "outlier-suppression-plus"),
+    compensations=("lorc",),
     streams=True,
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -15,9 +15,9 @@ from quantrecipe.plugins.native.activations import quantized_inputs
 from quantrecipe.plugins.native.formats.base import Format
 from quantrecipe.plugins.native.hessian import Hessian
 from quantrecipe.plugins.native.layers import Layer, quantize_layer
-from quantrecipe.plugins.native.linear import get_weight, set_weight
+from quantrecipe.plugins.native.linear import get_weight
 from quantrecipe.plugins.native.qparams import Quantized, Storage
-from quantrecipe.plugins.native.record import digest
+from quantrecipe.plugins.native.record import digest, output_error, relative_error
 from quantrecipe.plugins.native.stages import Block, Compensated, Parameters, Stages
 from quantrecipe.plugins.native.walk import walk_block
 from quantrecipe.schemes import QuantizationArgs
@@ -142,15 +142,12 @@ class Worker:
         compensation = self.stages.compensation
         before = get_weight(layer.module) if compensation else None
         quantized, record = quantize_layer(layer, self.storage, hessian, self.note)
-        self._put(layer, quantized, record, artefact)
         if compensation is not None and before is not None:
-            self._compensate(layer, compensation.compensate(layer, before, hessian), artefact)
-
-    @staticmethod
-    def _compensate(layer: Layer, found: Compensated | None, artefact: Artefact) -> None:
-        if found is not None:
-            set_weight(layer.module, found.served)
-            artefact.beside.update(found.beside)
+            found = compensation.compensate(layer, before, hessian)
+            if found is not None:
+                record = compensated_record(record, before, found, hessian)
+                artefact.beside.update(found.beside)
+        self._put(layer, quantized, record, artefact)
 
     def _put(self, layer: Layer, quantized: Quantized, record: LayerRecord, artefact: Artefact) -> None:
         parameter = f"{layer.name}.weight"
@@ -168,6 +165,19 @@ class Worker:
             stored = self.naming.replaces(parameter)
             if stored is not None:
                 artefact.replaced.append(stored)
+
+
+def compensated_record(
+    record: LayerRecord, before: torch.Tensor, found: Compensated, hessian: Hessian | None
+) -> LayerRecord:
+    """The record of a layer with what its compensation costs and mends."""
+    return replace(
+        record,
+        bytes=record.bytes + found.nbytes,
+        relative_error=relative_error(before, found.served),
+        output_error=None if hessian is None else output_error(before, found.served, hessian),
+        note="; ".join(note for note in (record.note, found.note) if note) or None,
+    )
 
 
 def input_schemes(layers: Iterable[Layer]) -> list[tuple[nn.Module, QuantizationArgs]]:

@@ -9,6 +9,7 @@ from quantrecipe.plugins.native.activations import check_input_args
 from quantrecipe.plugins.native.backend import CAPABILITIES
 from quantrecipe.plugins.native.formats.base import Format
 from quantrecipe.recipe import GptqMethod, Group, RtnMethod
+from quantrecipe.recipe_transforms import LorcCompensation
 
 FEWEST_TOKENS = 128
 
@@ -20,6 +21,7 @@ def check_job(job: Job, form: Format) -> None:
     for module in job.plan.quantized:
         if module.group is not None:
             _check_module(module, module.group)
+            _check_rank(job, module)
     form.check(job.plan)
     _check_calibration(job, job.plan)
 
@@ -42,6 +44,18 @@ def _check_module(module: PlannedModule, group: Group) -> None:
         raise BackendError("the native backend has no such method", value=group.method.name, limit="rtn, gptq")
     if group.input_activations is not None:
         check_input_args(group.input_activations, module.name)
+
+
+def _check_rank(job: Job, module: PlannedModule) -> None:
+    part = job.recipe.quantization.compensation
+    if not isinstance(part, LorcCompensation) or module.info.block is None:
+        return
+    if part.rank * 2 > min(module.info.rows, module.info.columns):
+        raise BackendError(
+            f"lorc's rank is no low rank for {module.name}, a matrix of {module.info.rows} x {module.info.columns}",
+            value=part.rank,
+            limit=f"at most {min(module.info.rows, module.info.columns) // 2}",
+        )
 
 
 def _check_calibration(job: Job, plan: Plan) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from quantrecipe.modeling.adapter import attach_adapter
 from quantrecipe.modeling.experts import DOWN, expert_layouts, fuse
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.formats import quantization_config, reader_of
@@ -15,7 +16,7 @@ from quantrecipe.plugins.native.linear import is_transposed
 
 
 def load(folder: Path, device: str, dtype: torch.dtype | None = None) -> nn.Module:
-    """The model, dequantized, in ``dtype`` or as its config says. Raises ModelError."""
+    """The model, dequantized, its adapter applied, in ``dtype`` or as its config says. Raises ModelError."""
     import transformers
 
     factory: Any = transformers.AutoModelForCausalLM
@@ -30,6 +31,7 @@ def load(folder: Path, device: str, dtype: torch.dtype | None = None) -> nn.Modu
         if f"{path}.0.{DOWN}.weight" in state:  # written one by one, though the library knows them fused only
             fuse(layout, path, state)
     model: Any = type(empty).from_pretrained(None, config=config, state_dict=state, dtype=dtype or config.dtype)
+    attach_adapter(model, folder)
     return model.to(device).eval()  # type: ignore[no-any-return]
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from quantrecipe.errors import BackendError
 from quantrecipe.plugins.contract import Job
+from quantrecipe.plugins.native import compensation, transforms
 from quantrecipe.plugins.native.stages import COMPENSATIONS, TRANSFORMS, TUNINGS, Compensation, Stages, Transform
-from quantrecipe.plugins.native.transforms import BUILT_IN
 from quantrecipe.recipe_transforms import Compensation as CompensationPart
 from quantrecipe.recipe_transforms import Transform as TransformPart
 
@@ -23,14 +23,14 @@ def make_stages(job: Job) -> Stages:
 
 
 def _transform(part: TransformPart) -> Transform:
-    known = BUILT_IN | TRANSFORMS
+    known = transforms.BUILT_IN | TRANSFORMS
     if part.name not in known:
         raise BackendError("the native backend has no such transform", value=part.name, limit=", ".join(known))
     return known[part.name](part)
 
 
 def _compensation(part: CompensationPart) -> Compensation:
-    if part.name not in COMPENSATIONS:
-        known = ", ".join(COMPENSATIONS) or "none"
-        raise BackendError("the native backend has no such compensation", value=part.name, limit=known)
-    return COMPENSATIONS[part.name](part)
+    known = compensation.BUILT_IN | COMPENSATIONS
+    if part.name not in known:
+        raise BackendError("the native backend has no such compensation", value=part.name, limit=", ".join(known))
+    return known[part.name](part)

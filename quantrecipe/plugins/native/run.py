@@ -18,6 +18,7 @@ from quantrecipe.plugins.native.checks import check_job
 from quantrecipe.plugins.native.formats import format_named
 from quantrecipe.plugins.native.layers import Layer
 from quantrecipe.plugins.native.make_stages import make_stages
+from quantrecipe.plugins.native.record import digest
 from quantrecipe.plugins.native.rest import write_configs, write_unchanged
 from quantrecipe.plugins.native.stages import Block, Parameters, Side, Stages
 from quantrecipe.plugins.native.straight import is_straight, quantize_straight
@@ -163,11 +164,13 @@ class _Run:
 
     def _checkpoint(self, logits: torch.Tensor) -> Checkpoint:
         order = {planned.name: place for place, planned in enumerate(self.job.plan.quantized)}
+        beside = {name: digest(tensor) for name, tensor in self.total.beside.items()}
+        details = {"changed_parameters": self.total.changed, "adapter": beside}
         return Checkpoint(
             path=self.job.output_path,
             format=self.naming.format.name,
             layers=tuple(sorted(self.total.records, key=lambda record: order[record.name])),
             witness_logits=logits,
             notes=tuple(self.total.notes),
-            details={"changed_parameters": self.total.changed} if self.total.changed else {},
+            details={name: part for name, part in details.items() if part},
         )

@@ -107,10 +107,19 @@ class Transform:
 
 @dataclass(frozen=True, slots=True)
 class Compensated:
-    """served: the weight [N, K] that the layer now computes with. beside: tensors for the compensation's own file."""
+    """served: the weight [N, K] that the layer now stands for, in fp32.
+
+    beside: tensors for the compensation's own file. note: one line for the layer's record.
+    """
 
     served: torch.Tensor
     beside: dict[str, torch.Tensor]
+    note: str | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what lies beside."""
+        return sum(tensor.nbytes for tensor in self.beside.values())
 
 
 class Compensation:
@@ -120,7 +129,10 @@ class Compensation:
     inputs: frozenset[Side] = frozenset()
 
     def compensate(self, layer: Layer, weight: torch.Tensor, hessian: Hessian | None) -> Compensated | None:
-        """weight: fp32 [N, K] before quantization; the module holds what it became. None = leave it so."""
+        """Make the layer's module compute with the compensation as well, while its block is under way.
+
+        weight: fp32 [N, K] before quantization; the module holds what it became. None = leave it so.
+        """
         raise NotImplementedError
 
     def write(self, folder: Path, beside: Mapping[str, torch.Tensor]) -> None:
