@@ -115,3 +115,12 @@ def test_norms_are_known_by_what_they_compute() -> None:
     assert gemma and gemma.offset == 1
     assert norm_facts(torch.nn.Linear(8, 8)) is None
     assert norm_facts(torch.nn.PReLU(8)) is None
+
+
+@pytest.mark.parametrize("family", ["mixtral", "qwen2-moe", "gpt-oss"])
+def test_what_a_router_reads_is_left_alone(family: str, tmp_path: Path) -> None:
+    found = wiring_of(family, tmp_path)
+    assert {"input_layernorm", "self_attn.v_proj"} <= {fold.source for fold in found.folds if fold.scales}
+    assert not any("experts." in name for fold in found.folds for name in fold.targets)
+    assert not any(fold.source == "post_attention_layernorm" for fold in found.folds)
+    assert found.residual.fault is not None

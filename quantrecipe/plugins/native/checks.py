@@ -48,7 +48,7 @@ def _check_module(module: PlannedModule, group: Group) -> None:
 
 def _check_rank(job: Job, module: PlannedModule) -> None:
     part = job.recipe.quantization.compensation
-    if not isinstance(part, LorcCompensation) or module.info.block is None:
+    if not isinstance(part, LorcCompensation) or module.info.block is None or module.info.is_expert:
         return
     if part.rank * 2 > min(module.info.rows, module.info.columns):
         raise BackendError(

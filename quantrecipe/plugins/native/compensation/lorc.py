@@ -49,10 +49,10 @@ class Lorc(Compensation):
         self._attached: list[RemovableHandle] = []
 
     def compensate(self, layer: Layer, weight: torch.Tensor, hessian: Hessian | None) -> Compensated | None:
-        """Attach the factors to the layer while its block is under way; None outside the blocks."""
+        """Attach the factors to the layer while its block is under way; None for the head and for experts."""
         block = layer.planned.info.block
         self._leave(block)
-        if block is None:
+        if block is None or layer.planned.info.is_expert:  # loaders keep experts fused, where no adapter fits
             return None
         quantized = get_weight(layer.module)
         exact = lorc(weight - quantized, self.rank)

@@ -20,6 +20,8 @@ from quantrecipe.plugins.native.linear import is_transposed
 from quantrecipe.plugins.native.transforms.norms import NormFacts, norm_facts
 
 TOKENS = 3
+#: Numbers in the largest matrix that a router may have.
+SMALL = 2**23
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,11 @@ class Probe:
         # Positive, so that a ReLU lets them pass.
         self.constants = {name: torch.rand(size, generator=generator) + 0.5 for name, size in self.sizes.items()}
         self.x = torch.rand(1, TOKENS, hidden, generator=generator) + 0.5
+
+    @property
+    def make(self) -> object:
+        """The same for blocks that are wired alike."""
+        return type(self.block), tuple(sorted(self.sizes.items()))
 
     def run(self, given: Mapping[str, torch.Tensor] | None = None, x: torch.Tensor | None = None) -> Observed:
         """given: outputs [N] or [tokens, N] instead of the constants. x: the block's input [1, tokens, hidden]."""
@@ -118,15 +125,24 @@ def _by_position(visit: Callable[..., Any], block: nn.Module, *args: Any, **kwar
 
 @contextmanager
 def _filled(model: nn.Module) -> Iterator[None]:
-    """Parameters stand for ones while this lasts; each is one number in memory, however large its shape."""
+    """Stand-ins for all parameters while this lasts: ones, of one number in memory; small matrices random.
+
+    The matrices that matter so are routers of classes of their own, which must be seen to depend on their input.
+    """
     held = [(module, dict(module._parameters)) for module in model.modules() if module._parameters]
     for module, parameters in held:
         for name, parameter in parameters.items():
             if parameter is not None:
-                ones = torch.ones((), dtype=torch.float32).expand(parameter.shape)
-                module._parameters[name] = nn.Parameter(ones, requires_grad=False)
+                module._parameters[name] = nn.Parameter(_stand_in(module, parameter), requires_grad=False)
     try:
         yield
     finally:
         for module, parameters in held:
             module._parameters.update(parameters)
+
+
+def _stand_in(module: nn.Module, parameter: torch.Tensor) -> torch.Tensor:
+    matters = parameter.dim() > 1 and parameter.numel() <= SMALL and not is_linear(module)
+    if matters and not isinstance(module, nn.Embedding):
+        return torch.randn(parameter.shape, generator=torch.Generator().manual_seed(6))
+    return torch.ones((), dtype=torch.float32).expand(parameter.shape)

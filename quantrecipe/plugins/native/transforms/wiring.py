@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import torch
 
+from quantrecipe.errors import BackendError
+from quantrecipe.modeling.experts import experts_of
 from quantrecipe.plugins.native.transforms.norms import NormFacts
 from quantrecipe.plugins.native.transforms.observe import close, first_token, same, touches_only
 from quantrecipe.plugins.native.transforms.probe import Observed, Probe, probes
@@ -53,13 +55,19 @@ class Wiring:
 def wirings(model: Any) -> list[Wiring]:
     """The wiring of every block of a model of transformers; blocks of one make are tried once."""
     found: dict[object, Wiring] = {}
-    result = []
-    for probe in probes(model):
-        key = (type(probe.block), tuple(sorted(probe.sizes.items())))
-        if key not in found:
-            found[key] = wiring(probe)
-        result.append(found[key])
-    return result
+    try:
+        all_probes = probes(model)
+        for probe in all_probes:
+            if probe.make not in found:
+                found[probe.make] = wiring(probe)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise BackendError(
+            "transforms do not understand the blocks of this architecture",
+            value=type(model).__name__,
+            limit=str(error).splitlines()[0][:160],
+            remedy="leave transforms out",
+        ) from error
+    return [found[probe.make] for probe in all_probes]
 
 
 def wiring(probe: Probe) -> Wiring:
@@ -71,12 +79,19 @@ def wiring(probe: Probe) -> Wiring:
     return Wiring(tuple(folds), residual(probe, base, folds))
 
 
+def _is_expert(name: str) -> bool:
+    """Experts are left alone: those that no token visits are not seen, nor is what the router makes of its input."""
+    return experts_of(f"{name}.weight") is not None
+
+
 def _fold(probe: Probe, base: Observed, source: str) -> Fold | None:
     """The fold that begins at ``source``; None where its output goes elsewhere too, or is mixed."""
     random = _signed(base.inputs[source], probe.sizes[source])
     moved = probe.run({source: random})
     targets = [name for name in probe.linears if name in base.inputs and not same(moved, base, name)]
-    rows = _follow(probe, source, targets) if targets else None
+    if not targets or any(map(_is_expert, (source, *targets))):
+        return None
+    rows = _follow(probe, source, targets)
     if rows is None:
         return None
     used = torch.zeros(probe.sizes[source], dtype=torch.bool).index_fill_(0, rows, True)
