@@ -65,8 +65,8 @@ def _low_bits(chosen: Candidate) -> Iterator[str]:
 
 
 def _experts(chosen: Candidate) -> Iterator[str]:
-    if chosen.model.is_moe and chosen.backend == "native":
-        yield "the native backend does not quantize fused experts yet: carry it out with llm-compressor or GPTQModel"
+    if chosen.model.is_moe and not chosen.way.scheme.symmetric:
+        yield "experts with zero points load in neither transformers nor vLLM (compressed-tensors): symmetric ones do"
 
 
 def _kv(chosen: Candidate, asked: Constraints) -> Iterator[str]:

@@ -96,7 +96,11 @@ class Experts(nn.ModuleList):
     """The experts of one block as plain modules; computes what the module that it replaces computes.
 
     Every expert is visited, in order, also by no tokens at all: so all batches take the same way through a block.
+    everyone: all tokens pass through every expert, the results of those that did not choose it thrown away; for
+    comparing ways to calibrate (benchmarks/expert_calibration.py).
     """
+
+    everyone = False
 
     def __init__(self, fused: nn.Module, layout: Layout) -> None:
         super().__init__(Expert(fused, layout) for _ in range(layout.experts))
@@ -110,7 +114,8 @@ class Experts(nn.ModuleList):
         output = torch.zeros_like(hidden)
         for index, expert in enumerate(self):
             token, place = torch.where(chosen == index)
-            part = self._compute(expert, hidden[token]) * weights[token, place, None]
+            part = self._compute(expert, hidden)[token] if self.everyone else self._compute(expert, hidden[token])
+            part *= weights[token, place, None]
             output.index_add_(0, token, part.to(output.dtype))
         return output
 

@@ -18,6 +18,7 @@ from quantrecipe.runner.engine_check import check_engine, is_odd, layer_of
 from quantrecipe.runner.locate import catalogue_spec, find_offline, linears
 from quantrecipe.runner.needs import Needs, Sizes, check_disk, count_needs
 from quantrecipe.runner.pipeline import override
+from quantrecipe.runner.plan_notes import plan_notes
 from quantrecipe.runner.preflight import choose_device, plan_needs
 from quantrecipe.units import format_both, format_bytes
 
@@ -45,6 +46,7 @@ def dry_run(recipe: Recipe, model: str | None, output: Path | None, device: str 
     yield f"format     {form}, written to {asked.output.path}"
     yield f"backend    {_why(backend, asked, where)}"
     yield from _checks(asked)
+    notes = (*notes, *plan_notes(asked, outline.plan, form))
     yield from (f"note       {note}" for note in notes)
 
 

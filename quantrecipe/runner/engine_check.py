@@ -7,11 +7,12 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from quantrecipe.errors import RecipeError
+from quantrecipe.modeling.experts import experts_of
 from quantrecipe.modeling.plan import Plan, PlannedModule
 from quantrecipe.recipe import Group, Recipe
 
 #: Projections that engines fuse into one matrix: all of a set must have the same scheme.
-FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("w1", "w3"))
+FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("q_a_proj", "kv_a_proj_with_mqa"))
 FUSING_ENGINES = ("vllm", "sglang", "tensorrt-llm")
 
 
@@ -36,8 +37,14 @@ def _faults(recipe: Recipe, plan: Plan, form: str, engine: str) -> Iterator[tupl
         yield from _gptq(recipe)
     if engine == "vllm":
         yield from _vllm(recipe, form)
+        yield from _vllm_experts(plan, form)
     if engine in FUSING_ENGINES:
+        yield from _experts(plan, engine)
         yield from _fused(plan, engine)
+    if engine == "sglang" and form == "compressed-tensors":
+        head = next((module.name for module in plan.quantized if module.info.is_head), None)
+        if head:  # it loads without an error and serves garbage (sglang#35358)
+            yield f"SGLang reads no quantized output head in compressed-tensors: {head}", "add lm_head to ignore"
 
 
 def _gptq(recipe: Recipe) -> Iterator[tuple[str, str]]:
@@ -69,6 +76,34 @@ def _vllm_group(group: Group) -> tuple[str, str] | None:
             "set symmetric: true, or format gptq_v2",
         )
     return None
+
+
+def _vllm_experts(plan: Plan, form: str) -> Iterator[tuple[str, str]]:
+    """What vLLM's weight-only method for experts asserts (compressed_tensors_moe.py)."""
+    for module in plan.quantized if form == "compressed-tensors" else ():
+        group = module.group
+        if group is None or not module.info.is_expert or group.input_activations or group.weights.type != "int":
+            continue
+        if not group.weights.symmetric:
+            yield f"vLLM takes symmetric experts only, but {module.name} has {_scheme(module)}", "set symmetric: true"
+        if group.weights.num_bits not in (4, 8):
+            yield f"vLLM takes experts of 4 or 8 bits, but {module.name} has {_scheme(module)}", "use 4 or 8 bits"
+
+
+def _experts(plan: Plan, engine: str) -> Iterator[tuple[str, str]]:
+    """Experts of one block whose matrices differ."""
+    blocks: dict[str, dict[str, str]] = defaultdict(dict)
+    for module in plan.modules:
+        path = experts_of(f"{module.name}.weight")
+        if path is not None:
+            blocks[path].setdefault(_scheme(module), module.name)
+    for path, found in blocks.items():
+        if len(found) > 1:
+            listed = ", ".join(f"{name.removeprefix(path + '.')} {scheme}" for scheme, name in found.items())
+            yield (
+                f"{engine} computes a block's experts together, which must share a scheme, but {path} has {listed}",
+                "give all experts one group",
+            )
 
 
 def _fused(plan: Plan, engine: str) -> Iterator[tuple[str, str]]:

@@ -66,8 +66,8 @@ def catalogue_spec(model_id: str) -> ModelSpec:
 
 
 def linears(spec: ModelSpec) -> list[LinearInfo]:
-    """The catalogue's matrices as the modules that a recipe is laid over; routers are left out."""
-    found = [info for matrix in spec.matrices if matrix.group != "router" for info in _modules(matrix, spec)]
+    """The catalogue's matrices as the modules that a recipe is laid over."""
+    found = [info for matrix in spec.matrices for info in _modules(matrix, spec)]
     if not any(info.is_head for info in found):
         table = next(matrix for matrix in spec.matrices if matrix.group == "embeddings")
         found.append(LinearInfo("lm_head", "Linear", table.rows, table.columns, None, True, spec.tied))
@@ -77,10 +77,13 @@ def linears(spec: ModelSpec) -> list[LinearInfo]:
 def _modules(matrix: Matrix, spec: ModelSpec) -> Iterator[LinearInfo]:
     odd = matrix.quantizable and not spec.plain_linear
     kind: Kind = "Embedding" if matrix.group == "embeddings" else "LinearSubclass" if odd else "Linear"
+    if matrix.group == "router" and matrix.rows > 1:  # a class of its own; the gate of a shared expert is a Linear
+        kind = "Other"
     each = max(spec.experts, 1) if "{e}" in matrix.name else 1
     head = matrix.group == "head"
     for index in range(matrix.count):
         layer, expert = divmod(index, each)
         name = matrix.name.replace("{i}", str(layer)).replace("{e}", str(expert))
         block = layer if "{i}" in matrix.name else None
-        yield LinearInfo(name, kind, matrix.rows, matrix.columns, block, head, head and spec.tied)
+        router = matrix.group == "router"
+        yield LinearInfo(name, kind, matrix.rows, matrix.columns, block, head, head and spec.tied, router)

@@ -19,6 +19,7 @@ from quantrecipe.runner.capability import choose_backend
 from quantrecipe.runner.engine_check import check_engine, is_odd
 from quantrecipe.runner.evaluate import evaluation_windows
 from quantrecipe.runner.needs import Needs, Sizes, check_disk, check_memory, count_needs
+from quantrecipe.runner.plan_notes import plan_notes
 from quantrecipe.runner.tasks import check_tasks
 from quantrecipe.runner.tokens import Windows, load_tokenizer
 
@@ -77,9 +78,10 @@ def preflight(
     calibration = calibration_tokens(recipe.calibration, tokenizer, longest) if plan.needs_calibration else None
     part = recipe.evaluation.perplexity
     given = evaluation_windows(part, tokenizer, longest) if part else None
+    notes = (*note, *plan_notes(recipe, plan, form), *_notes(recipe, calibration, given, longest))
     return Prepared(
         recipe, model_path, folder, skeleton, plan, backend, form, where, tokenizer, calibration, given,
-        witness_tokens(given, skeleton), needs, (*note, *_notes(recipe, calibration, given, longest)),
+        witness_tokens(given, skeleton), needs, notes,
     )  # fmt: skip
 
 

@@ -59,7 +59,6 @@ def quantize_layer(
     tokens = None if hessian is None else hessian.tokens
     if tokens == 0:  # an expert that no calibration token was sent to
         layer, hessian = layer.rounded_to_nearest(), None
-        note(f"{layer.name}: no calibration token reached it, rounded to nearest")
     quantized, remark = choose_codes(layer.name, layer.group, weight, storage, hessian, note)
     served = served_weight(quantized, storage, layer.module.weight.dtype)  # type: ignore[arg-type]
     set_weight(layer.module, served)

@@ -15,6 +15,7 @@ from quantrecipe.plugins.contract import Checkpoint, Job
 from quantrecipe.plugins.native.activations import quantized_inputs
 from quantrecipe.plugins.native.block import Artefact, Naming, Worker, input_schemes
 from quantrecipe.plugins.native.checks import check_job
+from quantrecipe.plugins.native.expert_tokens import expert_notes
 from quantrecipe.plugins.native.formats import format_named
 from quantrecipe.plugins.native.layers import Layer
 from quantrecipe.plugins.native.make_stages import make_stages
@@ -171,6 +172,6 @@ class _Run:
             format=self.naming.format.name,
             layers=tuple(sorted(self.total.records, key=lambda record: order[record.name])),
             witness_logits=logits,
-            notes=tuple(self.total.notes),
+            notes=(*self.total.notes, *expert_notes(self.total.records)),
             details={name: part for name, part in details.items() if part},
         )

@@ -1,0 +1,27 @@
+"""How many calibration tokens the experts saw, in a line for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from statistics import median
+
+from quantrecipe.modeling.experts import experts_of
+from quantrecipe.plugins.contract import LayerRecord
+
+
+def expert_notes(records: Iterable[LayerRecord]) -> Iterator[str]:
+    """The fewest, the median and the most tokens an expert, and who saw none; nothing without calibrated experts."""
+    seen: dict[str, int] = {}
+    for record in records:
+        if record.tokens is not None and experts_of(f"{record.name}.weight") is not None:
+            seen.setdefault(record.name.rpartition(".")[0], record.tokens)
+    if not seen:
+        return
+    counts = sorted(seen.values())
+    yield (
+        f"calibration tokens an expert: {counts[0]:,} to {counts[-1]:,}, median {median(counts):,.0f}, "
+        f"over {len(counts)} experts; each sees those that its router sends it"
+    )
+    empty = [name for name, tokens in seen.items() if not tokens]
+    if empty:
+        yield f"{len(empty)} experts saw no calibration token and were rounded to nearest, such as {empty[0]}"
