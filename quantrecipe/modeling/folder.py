@@ -35,9 +35,14 @@ class TensorInfo:
     shape: tuple[int, ...]
 
     @property
+    def numel(self) -> int:
+        """Number of its elements."""
+        return prod(self.shape)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of its data."""
-        return prod(self.shape) * self.dtype.itemsize
+        return self.numel * self.dtype.itemsize
 
 
 class ModelFolder:

@@ -83,13 +83,17 @@ def validate(recipe: Path, debug: bool) -> int:
 
 @cli.command()
 @click.argument("folder", type=PATH)
-@click.option("--original", help="The model it was made from: then unquantized tensors are compared as well.")
+@click.option("--original", help="The model it was made from: then weights are compared with it.")
+@click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def verify(folder: Path, original: str | None, debug: bool) -> int:
-    """Check a quantized checkpoint: hashes, structure, scales, that it loads, and that it is quantized."""
+def verify(folder: Path, original: str | None, trust_remote_code: bool, debug: bool) -> int:
+    """Check any quantized checkpoint: hashes, structure, numbers, that it loads, that it is quantized.
+
+    Exit code 0: sound; 1: damaged; 2: it cannot be judged.
+    """
     from quantrecipe.runner.integrity import verify_folder
 
-    report = verify_folder(folder, original)
+    report = verify_folder(folder, original, trust_remote_code)
     for line in report.lines():
         click.echo(line)
     return report.exit_code

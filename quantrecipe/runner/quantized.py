@@ -47,8 +47,10 @@ class DequantizedFolder(ModelFolder):
         return weight.t().contiguous() if module in self.transposed else weight
 
 
-def open_dequantized(path: Path, dtype: torch.dtype) -> tuple[DequantizedFolder, Skeleton]:
-    """The folder and its architecture, as a loader that computes in ``dtype`` sees them.
+def open_dequantized(
+    path: Path, dtype: torch.dtype | None, trust_remote_code: bool = False
+) -> tuple[DequantizedFolder, Skeleton]:
+    """The folder and its architecture, as a loader that computes in ``dtype`` (None = the scales') sees them.
 
     Raises DamageError where it holds no quantized weights.
     """
@@ -57,7 +59,7 @@ def open_dequantized(path: Path, dtype: torch.dtype) -> tuple[DequantizedFolder,
     folder.product = dtype
     if not folder.modules:
         raise DamageError("the checkpoint holds no quantized weights", value=str(path))
-    skeleton = Skeleton(folder)
+    skeleton = Skeleton(folder, trust_remote_code)
     for info in skeleton.linears():
         if info.kind == "Conv1D":
             folder.transposed.add(skeleton.stored_name(f"{info.name}.weight").removesuffix(".weight"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +13,7 @@ from torch import nn
 from quantrecipe.errors import DamageError
 from quantrecipe.modeling.experts import expert_tensor
 from quantrecipe.modeling.folder import ModelFolder
+from quantrecipe.modeling.formats import method_of, quantization_config
 from quantrecipe.runner.meter import available_memory
 from quantrecipe.runner.moe_readers import why_not_transformers
 from quantrecipe.runner.progress import Quiet
@@ -21,6 +23,13 @@ from quantrecipe.schemes import QuantizationArgs
 
 #: Share of the free memory that a model may take; above it the checkpoint is read block by block instead.
 ROOM = 0.6
+#: What transformers needs beside itself, by quant_method.
+_NEEDS = {
+    "gptq": ("optimum", "gptqmodel"),
+    "gptqmodel": ("optimum", "gptqmodel"),
+    "awq": ("gptqmodel",),
+    "bitsandbytes": ("bitsandbytes",),
+}
 
 
 class Source(Protocol):
@@ -68,13 +77,25 @@ class Whole:
 class Reader:
     """The reader written apart from the writer, a block at a time; for GPTQ files and for models that do not fit."""
 
-    def __init__(self, folder: Path, dtype: torch.dtype, inputs: dict[str, QuantizationArgs], why: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        dtype: torch.dtype,
+        inputs: dict[str, QuantizationArgs],
+        why: str,
+        trust_remote_code: bool = False,
+    ) -> None:
         self.label = f"quantrecipe's reader, which shares no code with the writer ({why})"
-        self.dtype = dtype
-        self._folder, self._skeleton = open_dequantized(folder, dtype)
+        self.dtype, self.why = dtype, why
+        self._folder, self._skeleton = open_dequantized(folder, dtype, trust_remote_code)
         self.model = self._skeleton.model
         # The writer's witness copies what transformers computes, whole-tensor scales on flattened inputs included.
         round_inputs(self._skeleton, inputs, as_transformers=True)
+
+    def quantized(self) -> list[str]:
+        """Names of the model's modules that are stored as codes."""
+        names = {info.name: self._skeleton.stored_name(f"{info.name}.weight") for info in self._skeleton.linears()}
+        return [name for name, stored in names.items() if stored.removesuffix(".weight") in self._folder.modules]
 
     def weight(self, name: str) -> torch.Tensor | None:
         """The weight as a loader that computes in ``dtype`` has it."""
@@ -102,17 +123,23 @@ def open_source(request: dict[str, Any]) -> Source:
     """The most independent loader that can open the checkpoint here. Raises DamageError."""
     folder, dtype = Path(request["folder"]), getattr(torch, request["dtype"])
     stored = ModelFolder.open(folder)
-    config = stored.config.get("quantization_config", {})
+    method = method_of(quantization_config(stored.config, folder))
     inputs = {name: QuantizationArgs(**args) for name, args in request["inputs"].items()}
-    if config.get("quant_method") == "gptq" and not (find_spec("optimum") and find_spec("gptqmodel")):
-        return Reader(folder, dtype, inputs, "transformers opens GPTQ only with optimum and gptqmodel installed")
-    reason = why_not_transformers(stored)
-    if reason is not None:
-        return Reader(folder, dtype, inputs, reason)
+    why = _no_loader(method) or why_not_transformers(stored)
     free = available_memory()
-    if free is not None and request["parameters"] * (dtype.itemsize + 4) > ROOM * free:
-        return Reader(folder, dtype, inputs, "the dequantized model does not fit the memory whole")
-    return _transformers(folder, dtype, config.get("quant_method"), request["trust_remote_code"])
+    if why is None and free is not None and request["parameters"] * (dtype.itemsize + 4) > ROOM * free:
+        why = "the dequantized model does not fit the memory whole"
+    if why is not None:
+        return Reader(folder, dtype, inputs, why, request["trust_remote_code"])
+    return _transformers(folder, dtype, method, request["trust_remote_code"])
+
+
+def _no_loader(method: str) -> str | None:
+    """Why transformers cannot open such a checkpoint here; None where it can."""
+    for name in _NEEDS.get(method, ()):
+        if not find_spec(name):
+            return f"transformers opens {method} only with {' and '.join(_NEEDS[method])} installed"
+    return None
 
 
 def _transformers(folder: Path, dtype: torch.dtype, method: str | None, trust_remote_code: bool) -> Whole:
@@ -134,4 +161,7 @@ def _transformers(folder: Path, dtype: torch.dtype, method: str | None, trust_re
             limit=f"{type(error).__name__}: {error}"[:300],
             remedy="another quantization.format may do",
         ) from error
+    if method == "bitsandbytes":
+        model = model.dequantize(dtype)  # type: ignore[no-untyped-call]  # by bitsandbytes itself
+        return Whole(model, f"transformers {transformers.__version__} and bitsandbytes {version('bitsandbytes')}")
     return Whole(model, f"transformers {transformers.__version__}")

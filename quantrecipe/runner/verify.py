@@ -17,9 +17,9 @@ from quantrecipe.errors import DamageError
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.stream import compute_dtype
 from quantrecipe.plugins.contract import Checkpoint
+from quantrecipe.runner.checks.values import all_scale_faults
 from quantrecipe.runner.preflight import Prepared
 from quantrecipe.runner.quantized import quantized_inputs
-from quantrecipe.runner.structure import scale_faults
 
 _MODULE = "quantrecipe.runner.verify_process"
 
@@ -32,7 +32,8 @@ class Request:
     quantized module. parameters: how many the model has. inputs: how each module's inputs are rounded.
     changed: parameters that a transform has rewritten, not compared with the original, and the sha256 of each.
     adapter: sha256 of each tensor of the low-rank adapter beside it. witness: a safetensors file with tokens and
-    logits.
+    logits. with_reader: compare weights and logits with our own reader's. inputs_rounded: weights alone, then,
+    since loaders round inputs differently.
     """
 
     folder: Path
@@ -44,6 +45,8 @@ class Request:
     changed: dict[str, str] = field(default_factory=dict)
     adapter: dict[str, str] = field(default_factory=dict)
     witness: Path | None = None
+    with_reader: bool = False
+    inputs_rounded: bool = False
     trust_remote_code: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -58,6 +61,8 @@ class Request:
             "changed": self.changed,
             "adapter": self.adapter,
             "witness": None if self.witness is None else str(self.witness),
+            "with_reader": self.with_reader,
+            "inputs_rounded": self.inputs_rounded,
             "trust_remote_code": self.trust_remote_code,
             "threads": torch.get_num_threads(),
         }
@@ -79,7 +84,7 @@ def verify(prepared: Prepared, checkpoint: Checkpoint, trust_remote_code: bool =
             trust_remote_code=trust_remote_code,
         )
         found = ask(request, Path(scratch))
-    found["faults"] += scale_faults(ModelFolder.open(checkpoint.path))
+    found["faults"] += all_scale_faults(ModelFolder.open(checkpoint.path))
     found["fault_count"] = max(found["fault_count"], len(found["faults"]))
     raise_faults(found)
     return found

@@ -21,6 +21,7 @@ from quantrecipe.modeling.names import stored_names
 from quantrecipe.runner.adapters import adapter_faults
 from quantrecipe.runner.digests import digest
 from quantrecipe.runner.meter import peak_memory
+from quantrecipe.runner.reader_check import compare_with_reader
 from quantrecipe.runner.sources import Source, open_source
 from quantrecipe.runner.witness import compare_witness
 
@@ -47,6 +48,10 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     faults += more
     found: dict[str, Any] = {"weights": len(request["weights"])}
     found |= {"unquantized": compared, "changed": len(request["changed"])}
+    if request["with_reader"]:
+        more_found = compare_with_reader(source, request)
+        faults += more_found.pop("faults")
+        found |= more_found
     if request["adapter"]:
         faults += adapter_faults(source, request)
         found["adapter"] = len(request["adapter"])

@@ -39,7 +39,7 @@ _TELLING = {
     "load_in_8bit": "bitsandbytes",
 }
 
-__all__ = ["READERS", "Decoded", "Reader", "quantization_config", "read_dequantized", "reader_of"]
+__all__ = ["READERS", "Decoded", "Reader", "method_of", "quantization_config", "read_dequantized", "reader_of"]
 
 
 def method_of(config: Mapping[str, Any]) -> str:
