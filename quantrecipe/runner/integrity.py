@@ -39,7 +39,8 @@ def verify_folder(path: Path, original: str | None = None, trust_remote_code: bo
     else:
         names = counterparts(stored, skeleton, before)
         check_original(stored, reader, before, names, report)
-        kept = {name: other for name, other in names.items() if name not in rewritten(record, skeleton)}
+        changed = rewritten(record, skeleton)
+        kept = {name: other for name, other in names.items() if name not in changed}
         check_kept(stored, reader, before, kept, report)
     if sound and skeleton is not None:
         check_loading(stored, reader, record, report, trust_remote_code)
