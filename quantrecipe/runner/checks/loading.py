@@ -25,6 +25,7 @@ def check_loading(
         dtype=record.dtype if record else _dtype(stored),
         weights=record.weights if record else {},
         changed=record.changed if record else {},
+        adapter=record.adapter if record else {},
         parameters=sum(rows * columns for rows, columns in (reader.shape(stored, m) for m in reader.modules(stored))),
         with_reader=True,
         inputs_rounded=isinstance(reader, CompressedTensorsReader) and any(one.inputs for one in reader.schemes),
@@ -47,6 +48,8 @@ def check_loading(
         report.checked.append(f"loads with {found['loader']}")
     else:
         report.unchecked.append(f"an independent loader: {found['why']}")
+    if "adapter" in found:
+        report.checked.append(f"{found['adapter']} tensors of its low-rank adapter are those that were written")
     if record is not None and not found["faults"]:
         report.checked.append(f"{found['weights']} weights as loaded are those that were chosen")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quantrecipe.errors import ModelError
+from quantrecipe.modeling.adapter import ADAPTER
 from quantrecipe.modeling.folder import sha256_file
 from quantrecipe.runner.checks.report import Integrity
 from quantrecipe.runner.finish import PROVENANCE
@@ -16,12 +17,13 @@ from quantrecipe.safe_json import read_json
 class Provenance:
     """outputs: sha256 by file name. weights: sha256 of each dequantized weight, in the dtype named.
 
-    changed: sha256 of each parameter that a transform has rewritten.
+    changed: sha256 of each parameter that a transform has rewritten. adapter: of each tensor of a low-rank adapter.
     """
 
     outputs: dict[str, str]
     weights: dict[str, str]
     changed: dict[str, str]
+    adapter: dict[str, str]
     dtype: str
 
 
@@ -37,13 +39,12 @@ def read_provenance(path: Path, report: Integrity) -> Provenance | None:
         report.faults.append(f"{PROVENANCE} cannot be read: {error.limit or error.what}")
         return None
     outputs, weights, dtype = (record.get(key) for key in ("outputs", "weights", "weights_dtype"))
-    changed = record.get("changed", {})
-    if not (
-        _hashes(outputs) and _hashes(weights) and _hashes(changed) and dtype in ("float32", "bfloat16", "float16")
-    ):
+    changed, adapter = record.get("changed", {}), record.get("adapter", {})
+    hashed = all(map(_hashes, (outputs, weights, changed, adapter)))
+    if not (hashed and dtype in ("float32", "bfloat16", "float16")):
         report.faults.append(f"{PROVENANCE} cannot be read: it lacks outputs, weights or weights_dtype")
         return None
-    return Provenance(outputs, weights, changed, str(dtype))  # type: ignore[arg-type]
+    return Provenance(outputs, weights, changed, adapter, str(dtype))  # type: ignore[arg-type]
 
 
 def _hashes(found: object) -> bool:
@@ -60,7 +61,8 @@ def _changed_files(path: Path, record: Provenance) -> list[str]:
     faults = []
     for name, expected in record.outputs.items():
         file = path / name
-        if Path(name).name != name or not file.is_file():
+        inner = name.removeprefix(f"{ADAPTER}/")
+        if Path(inner).name != inner or not file.is_file():
             faults.append(f"{name[:200]} is missing")
         elif sha256_file(file) != expected:
             faults.append(f"{name} has changed since it was written (sha256 differs)")

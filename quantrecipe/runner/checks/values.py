@@ -13,7 +13,7 @@ from quantrecipe.modeling.formats import Decoded, Reader, reader_of
 from quantrecipe.modeling.formats.gptq import GptqReader
 from quantrecipe.runner.checks.provenance import Provenance
 from quantrecipe.runner.checks.report import Integrity
-from quantrecipe.runner.verify_process import digest
+from quantrecipe.runner.digests import digest
 
 #: Scales of inputs and caches, which belong to no matrix.
 LOOSE_SCALES = (".input_scale", ".k_scale", ".v_scale", ".q_scale", ".output_scale")
