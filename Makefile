@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUT ?= demo-out
 
-.PHONY: demo test test-slow lint bench docs clean
+.PHONY: demo test test-slow lint bench docs docs-all clean
 
 # torch first and alone: a bare "torch" would pull gigabytes of CUDA where only a CPU is.
 $(STAMP): pyproject.toml constraints.txt
@@ -34,6 +34,12 @@ lint: $(STAMP)  ## format, lint and types
 bench: $(STAMP)  ## the figures of the README
 	$(BIN)/python benchmarks/cold_start.py
 	$(BIN)/python benchmarks/quality.py demo w8a16:rtn w4a16:rtn w4a16:gptq w3a16:rtn w3a16:gptq w2a16:rtn w2a16:gptq
+
+docs: $(STAMP)  ## every generated file: compiled data, schemas, pages of the rules, outputs shown in docs/advisor.md
+	$(BIN)/python tools/generate.py
+
+docs-all: $(STAMP)  ## the prediction as well, fitted again (a minute)
+	$(BIN)/python tools/generate.py --all
 
 clean:
 	rm -rf $(VENV) $(OUT) demo.yaml

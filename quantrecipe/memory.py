@@ -38,6 +38,7 @@ class Serving:
     """How the model will be served: what its memory depends on beside its weights.
 
     prefill_tokens: most tokens in one step, None = the whole context at once. device: gpu or cpu.
+    kv_group: numbers of a quantized cache that share a 16-bit scale; None = those of a token and head.
     """
 
     context: int = 2048
@@ -46,6 +47,7 @@ class Serving:
     gpus: int = 1
     prefill_tokens: int | None = DEFAULT_PREFILL
     device: str = "gpu"
+    kv_group: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +108,23 @@ class MemoryEstimate:
         return asdict(self)
 
 
-def weight_bytes(model: ModelSpec, scheme: SchemeFacts, output_format: str) -> WeightBytes:
-    """Every tensor of the model, in the format's own layout."""
-    groups: dict[str, int] = dict.fromkeys(GROUPS, 0)
+def weight_bytes(
+    model: ModelSpec, scheme: SchemeFacts, output_format: str, embedding_bits: int = 16, rank: int = 0
+) -> WeightBytes:
+    """Every tensor of the model, in the format's own layout.
+
+    embedding_bits: 8 = the embedding of tokens in 8 bits, a scale a row. rank: of a low-rank compensation (LoRC)
+    in 16 bits beside every quantized matrix, a file of its own.
+    """
+    groups: dict[str, int] = dict.fromkeys((*GROUPS, "compensation"), 0)
     codes = scales = 0
     for matrix in model.matrices:
-        stored = _matrix_bytes(matrix, scheme, output_format)
+        if embedding_bits < 16 and is_token_embedding(model, matrix):
+            stored = LAYOUTS[output_format](scheme_facts(f"w{embedding_bits}a16"), matrix.rows, matrix.columns)
+        else:
+            stored = _matrix_bytes(matrix, scheme, output_format)
+        if matrix.quantizable:
+            groups["compensation"] += rank * (matrix.rows + matrix.columns) * matrix.count * PLAIN_BYTES
         groups[matrix.group] += stored.total * matrix.count + _bias_bytes(matrix)
         if matrix.quantizable:
             codes, scales = codes + stored.codes * matrix.count, scales + stored.scales * matrix.count
@@ -120,6 +133,11 @@ def weight_bytes(model: ModelSpec, scheme: SchemeFacts, output_format: str) -> W
     twice = model.tied and output_format in KEEPS_TIED_TWICE and scheme.bits < 16
     tied_head = model.head_parameters * PLAIN_BYTES if twice else 0
     return WeightBytes(groups, sum(groups.values()) + tied_head, codes, scales)
+
+
+def is_token_embedding(model: ModelSpec, matrix: Matrix) -> bool:
+    """Whether a matrix holds a row a token (not positions, nor an untied head)."""
+    return matrix.group == "embeddings" and matrix.rows == model.vocab
 
 
 def _matrix_bytes(matrix: Matrix, scheme: SchemeFacts, output_format: str) -> Stored:
@@ -139,7 +157,8 @@ def kv_cache_bytes(model: ModelSpec, serving: Serving) -> int:
     holds whole heads: where there are fewer heads than devices, they are copied.
     """
     copies = max(1, serving.gpus // model.kv.shard_heads)
-    number_bits = model.kv.width * serving.kv_bits + (16 * model.kv.heads if serving.kv_bits < 16 else 0)
+    scales = -(-model.kv.width // serving.kv_group) if serving.kv_group else model.kv.heads
+    number_bits = model.kv.width * serving.kv_bits + (16 * scales if serving.kv_bits < 16 else 0)
     return model.kv.kept_tokens(serving.context) * serving.batch * copies * number_bits // 8
 
 
@@ -156,7 +175,7 @@ def activations_bytes(model: ModelSpec, serving: Serving) -> int:
 
 def _replicated(model: ModelSpec, weights: WeightBytes, gpus: int) -> dict[str, int]:
     """Groups over all devices: norms and routers are copied to each, matrices split."""
-    copied = ("norms", "router")
+    copied = ("norms", "router", "compensation")
     return {name: size * (gpus if name in copied else 1) for name, size in weights.groups.items()}
 
 

@@ -68,7 +68,7 @@ class ModelSpec:
 
     published: the count that its authors print, where they do. hub_id: where its weights are, or a folder.
     active_experts: experts that one token visits. source: where the dimensions come from.
-    training_tokens: tokens that it was trained on, where published.
+    training_tokens: tokens that it was trained on, where published. tokenizer: a name; "" = nobody else's.
     """
 
     id: str
@@ -94,6 +94,7 @@ class ModelSpec:
     activation: str | None = None
     source: str = ""
     local: bool = False
+    tokenizer: str = ""
 
     @property
     def parameters(self) -> int:

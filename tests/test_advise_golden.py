@@ -45,4 +45,5 @@ def test_recommendation(question: dict[str, Any]) -> None:
         reasons = [
             a["rejected_because"] for a in answer["alternatives"] if (a["scheme"], a["method"]) == (scheme, method)
         ]
-        assert reasons and words in reasons[0], (scheme, method, reasons)
+        taken = (scheme, method) == (chosen["scheme"], chosen["method"])  # as soon as a backend carries it out
+        assert taken or (reasons and words in reasons[0]), (scheme, method, reasons)

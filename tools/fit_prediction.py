@@ -13,6 +13,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: small matric
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
+import csv
 import json
 import math
 import re
@@ -22,6 +23,7 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
+from accuracy_fit import Accuracy, accuracy
 from prediction_calibration import Record, data, fit_widths, held_out
 from prediction_regression import Fit, Observation, fit, observations
 
@@ -31,10 +33,10 @@ from quantrecipe.rules.prediction_rows import POOLED, STRINGS
 
 ROOT = Path(__file__).resolve().parent.parent
 RULES = ROOT / "quantrecipe" / "rules"
-BASELINE_METRICS = ("ppl_wiki2", "ppl_c4", "ppl_ptb", "ppl_mean", "ppl_unnamed")
+BASELINE_METRICS = ("ppl_wiki2", "ppl_c4", "ppl_ptb", "ppl_mean")
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
 STAND_FOR_ALL = ("llama-2", "llama-3", "falcon")  # shown beside an answer for a family that no table has
-ACCURACIES = ("acc_", "mmlu", "ceval", "csqa", "zeroshot", "triviaqa", "gsm8k", "avg_", "ifeval")
+ACCURACIES = ("acc_", "mmlu", "ceval", "csqa", "zeroshot", "triviaqa", "gsm8k", "avg_", "ifeval", "race")
 
 
 def baselines(rows: list[EvidenceRow]) -> dict[str, dict[str, dict[str, float]]]:
@@ -49,6 +51,12 @@ def baselines(rows: list[EvidenceRow]) -> dict[str, dict[str, dict[str, float]]]
     for (family, size, metric), counted in votes.items():
         out[family][size][metric] = counted.most_common(1)[0][0]
     return out
+
+
+def tokens() -> dict[str, int]:
+    """tokenizer -> tokens that it makes of WikiText-2's test text."""
+    with (table.FOLDER / "wikitext2_tokens.csv").open(newline="", encoding="utf-8") as file:
+        return {row["tokenizer"]: int(row["tokens"]) for row in csv.DictReader(file)}
 
 
 def compact_rows() -> str:
@@ -81,9 +89,9 @@ def cross_validate(found: list[Observation]) -> tuple[list[Record], list[Record]
     return held_out(found, lambda o: o.group), held_out(found, lambda o: o.row.family)
 
 
-def outputs(found: list[Observation], fitted: Fit, widths: dict[str, float]) -> dict[Path, str]:
+def outputs(found: list[Observation], fitted: Fit, widths: dict[str, float], scored: Accuracy) -> dict[Path, str]:
     model = data(found, widths, fitted)
-    model["baselines"] = baselines(table.load())
+    model |= {"baselines": baselines(table.load()), "tokens": tokens(), "accuracy": scored.data()}
     compact = {"separators": (",", ":"), "ensure_ascii": False}
     return {
         RULES / "prediction_model.json": json.dumps(model, sort_keys=True, **compact) + "\n",  # type: ignore[arg-type]
@@ -99,11 +107,13 @@ def main(arguments: list[str]) -> int:
     found = observations()
     fitted = fit(found)
     by_group, by_family = cross_validate(found)
-    written = outputs(found, fitted, fit_widths(by_group + by_family))
+    widths = fit_widths(by_group + by_family)
+    scored = accuracy(found, widths)
+    written = outputs(found, fitted, widths, scored)
     if options.docs or options.check:
         from prediction_docs import page, plot
 
-        written[ROOT / "docs" / "prediction.md"] = page(found, fitted, by_group, by_family)
+        written[ROOT / "docs" / "prediction.md"] = page(found, fitted, (by_group, by_family), scored)
         written[ROOT / "docs" / "prediction.svg"] = plot(by_group, by_family)
     return _check(written) if options.check else _write(written)
 

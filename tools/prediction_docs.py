@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
 import numpy as np
+from accuracy_fit import Accuracy
 from prediction_calibration import LEVELS, REGIMES, Record, coverage, fit_widths, inside
 from prediction_regression import Fit, Observation
 
 from quantrecipe.rules import evidence_table as table
+from quantrecipe.rules.prediction_accuracy import METRICS
 from quantrecipe.rules.prediction_scale import COLLAPSE, FLOOR, SEVERITY, to_loss
 
 matplotlib.use("Agg")
@@ -20,11 +23,12 @@ from matplotlib import pyplot as plt
 TEMPLATE = Path(__file__).with_name("prediction_page.md")
 
 
-def page(found: list[Observation], fitted: Fit, by_group: list[Record], by_family: list[Record]) -> str:
+def page(found: list[Observation], fitted: Fit, records: tuple[list[Record], list[Record]], scored: Accuracy) -> str:
     """The Markdown page."""
     from prediction_calibration import TARGET
     from prediction_regression import cell_of
 
+    by_group, by_family = records
     loaded = table.load()
     losses = [r for r in loaded if r.loss is not None and min(r.bits, r.act_bits, r.kv_bits) < 16]
     widths = fit_widths(by_group + by_family)
@@ -36,7 +40,8 @@ def page(found: list[Observation], fitted: Fit, by_group: list[Record], by_famil
         collapse=COLLAPSE, percent=100 * np.expm1(COLLAPSE), severity=SEVERITY, target=TARGET,
         widths="\n".join(f"| {k} | {v:+.2f} |" for k, v in widths.items()),
         by_group=_coverage(by_group), by_family=_coverage(by_family), by_regime=_regimes(by_group, widths),
-        effects=_effects(fitted),
+        effects=_effects(fitted), accuracy_rows=len(scored.found), accuracy_curves=_curves(scored),
+        accuracy_groups=_accuracy_groups(scored), tokens=_tokens(),
     )  # fmt: skip
 
 
@@ -55,6 +60,31 @@ def _regimes(records: list[Record], widths: dict[str, float]) -> str:
                 factor = np.exp(np.median([abs(r.error) for r in here]))
                 lines.append(f"| {name}, {level} | {len(here)} | {share:.0%} | {factor:.2f} |")
     return "\n".join(lines)
+
+
+def _curves(scored: Accuracy) -> str:
+    lines = []
+    for kind, what in METRICS.items():
+        shape = scored.shapes[kind]
+        inside_ = [ok for s, ok in zip(scored.found, scored.covered, strict=True) if s.kind == kind]
+        lost = [100 * shape.lost(loss, 0.0) for loss in (0.01, 0.05, 0.2)]
+        shown = " | ".join(f"{value:.1f} %" for value in lost)
+        lines.append(f"| {kind} | {what} | {shown} | {len(inside_)} | {np.mean(inside_):.0%} |")
+    return "\n".join(lines)
+
+
+def _accuracy_groups(scored: Accuracy) -> str:
+    lines = []
+    for name in [*sorted({s.group for s in scored.found}), None]:
+        inside_ = [ok for s, ok in zip(scored.found, scored.covered, strict=True) if name in (None, s.group)]
+        lines.append(f"| {name or '**all**'} | {len(inside_)} | {np.mean(inside_):.0%} |")
+    return "\n".join(lines)
+
+
+def _tokens() -> str:
+    with (table.FOLDER / "wikitext2_tokens.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return "\n".join(f"| {r['tokenizer']} | {int(r['tokens']):,} | {r['source']} |" for r in rows)
 
 
 def _effects(fitted: Fit) -> str:

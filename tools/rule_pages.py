@@ -16,7 +16,7 @@ STANDS_ON = {
     "abstract": "the abstract only",
     "derived": "arithmetic on the rows",
 }
-_MADE = "<!-- made by tools/compile_data.py docs; edit the pack, not this page -->\n"
+_MADE = "<!-- made by tools/generate.py; edit the pack, not this page -->\n"
 
 
 def pages() -> dict[str, str]:

@@ -13,6 +13,7 @@ from quantrecipe.rules.rule import Rule
 
 if TYPE_CHECKING:
     from quantrecipe.recipe import Recipe
+    from quantrecipe.rules.conflicts import Conflict, Deadlock
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,8 @@ class Advice:
     """``recommended`` is None where nothing fits; ``offers`` then say what would.
 
     alternatives: candidates that were weighed and not taken, best first, each with its reason. frontier: those
-    that no other beats in both memory and predicted loss, whatever the budget.
+    that no other beats in both memory and predicted loss, whatever the budget. conflicts: where rules disagree about
+    the recommendation, and requirements that no candidate can meet.
     """
 
     model: ModelSpec
@@ -40,6 +42,7 @@ class Advice:
     frontier: list[Candidate]
     warnings: list[str] = field(default_factory=list)
     offers: list[Offer] = field(default_factory=list)
+    conflicts: list[Conflict | Deadlock] = field(default_factory=list)
 
     @property
     def recipe_data(self) -> dict[str, Any] | None:

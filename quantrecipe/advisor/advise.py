@@ -9,6 +9,7 @@ from quantrecipe.advisor.advice import Advice
 from quantrecipe.advisor.alternatives import frontier, pick_alternatives
 from quantrecipe.advisor.assess import assess
 from quantrecipe.advisor.candidate import Candidate, choose
+from quantrecipe.advisor.conflicts import conflict_lines, disagreements
 from quantrecipe.advisor.constraints import Constraints, constraints
 from quantrecipe.advisor.hints import warnings_for
 from quantrecipe.advisor.offers import counter_offers
@@ -32,18 +33,20 @@ def advise(  # noqa: PLR0913 - the question has that many parts
     engine: str | None = None,
     objective: str = "quality",
     max_loss: str | float | None = None,
+    offload: str | int | None = None,
     rules: Iterable[str | Path] = (),
 ) -> Advice:
     """The recommended recipe for ``model`` in ``memory`` (``80GB``, or bytes), with reasons and alternatives.
 
     memory is what all ``gpus`` devices have together; without it, what ``hardware`` has. max_loss: largest
-    relative increase of perplexity (``1%``). context: tokens, 2048 unless the model reads fewer.
+    relative increase of perplexity (``1%``). offload: host memory for weights.
+    context: tokens, 2048 unless the model reads fewer.
     Raises QuantRecipeError for input that makes no sense.
     """
     spec = resolve_model(model) if isinstance(model, str) else model
     asked = constraints(
         memory, context=context, batch=batch, hardware=hardware, gpus=gpus, engine_name=engine,
-        objective=objective, max_loss=max_loss,
+        objective=objective, max_loss=max_loss, offload=offload,
     )  # fmt: skip
     return advise_one(spec, asked, ruleset(rules))
 
@@ -82,4 +85,6 @@ def conclude(models: Sequence[ModelSpec], candidates: list[Candidate], asked: Co
     if chosen and len(models) == 1:
         notes += sibling_line(chosen, asked, rules)
     others = pick_alternatives(candidates, chosen, asked)
-    return Advice(model, asked, chosen, reasons, others, frontier(candidates), notes, offers)
+    conflicts = disagreements(chosen, candidates)
+    notes += conflict_lines(conflicts)
+    return Advice(model, asked, chosen, reasons, others, frontier(candidates), notes, offers, conflicts)

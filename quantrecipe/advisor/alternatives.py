@@ -9,7 +9,15 @@ from quantrecipe.advisor.constraints import Constraints
 from quantrecipe.units import format_bytes
 
 MOST = 20
-_ORDER = ("choice", "limit", "backend", "memory", "rule", "engine")  # the nearer to the answer, the earlier
+_ORDER = (
+    "choice",
+    "limit",
+    "evidence",
+    "backend",
+    "memory",
+    "rule",
+    "engine",
+)  # the nearer to the answer, the earlier
 
 
 def pick_alternatives(
@@ -37,7 +45,7 @@ def _best_of_each(candidates: Iterable[Candidate], chosen: Candidate | None) -> 
     for one in by_quality(candidates):
         if chosen and one.model is chosen.model and one.way == chosen.way:
             continue  # the same with another KV cache: the warnings tell of it
-        key = (one.model.id, one.way.scheme.name, one.way.method)
+        key = (one.model.id, one.way.scheme.name, f"{one.way.method} {one.way.embedding_bits}")
         if key not in best or len(one.rejected) < len(best[key].rejected):
             best[key] = one
     return best

@@ -7,6 +7,7 @@ from typing import Any
 from quantrecipe.advisor.advice import Advice
 from quantrecipe.advisor.candidate import Candidate
 from quantrecipe.advisor.constraints import UNLIMITED, Constraints
+from quantrecipe.advisor.evidence import in_accuracy
 from quantrecipe.memory import MemoryEstimate
 
 MEMORY_FIELDS = (
@@ -31,8 +32,11 @@ def candidate_json(one: Candidate, recipe: dict[str, Any] | None) -> dict[str, A
         "act_order": one.way.act_order,
         "format": one.way.format,
         "kv_bits": one.kv_bits,
+        "embedding_bits": one.way.embedding_bits,
+        "compensation": one.way.compensation or None,
         "memory": memory_json(one.memory),
         "quality": one.prediction.to_json() if one.prediction else None,
+        "accuracy": in_accuracy(one.prediction).to_json() if one.prediction and recipe else None,
         "bits_per_weight": round(one.memory.bits_per_weight, 4),
         "verdict": one.verdict,
     }
@@ -49,6 +53,7 @@ def budget_json(asked: Constraints) -> dict[str, Any]:
         "engine": asked.engine.name if asked.engine else None,
         "objective": asked.objective,
         "max_loss": asked.max_loss,
+        "offload_bytes": asked.offload,
     }
 
 
@@ -69,6 +74,7 @@ def advice_json(advice: Advice) -> dict[str, Any]:
              "total_bytes": c.memory.total_bytes, "relative_increase": c.loss}
             for c in advice.frontier
         ],
+        "conflicts": [one.line() for one in advice.conflicts],
         "warnings": list(advice.warnings),
         "counter_offers": [
             {"change": o.change, "candidate": o.candidate, "total_bytes": o.total_bytes} for o in advice.offers

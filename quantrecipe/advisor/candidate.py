@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from quantrecipe.advisor.backend import installed
 from quantrecipe.advisor.candidates import Way
 from quantrecipe.advisor.constraints import Constraints
 from quantrecipe.advisor.engine import speed_class
@@ -23,7 +24,7 @@ TIE_DEVIATIONS = 0.253  # where a normal's probability is 0.6: for siblings, who
 _EFFORT = {"rtn": 0, "nf4": 0, "gptq": 1, "awq": 1, "smoothquant": 1}
 
 
-Kind = Literal["rule", "engine", "memory", "backend", "limit", "choice"]
+Kind = Literal["rule", "engine", "memory", "backend", "limit", "evidence", "choice"]
 
 
 class Objection(NamedTuple):
@@ -37,8 +38,8 @@ class Objection(NamedTuple):
 class Candidate:
     """A way to quantize a model, its memory, what the rules say, and why it was rejected, if it was.
 
-    offset: how much worse the unquantized model is than the best of its family, as a difference of log
-    perplexity; 0 where only one model is considered.
+    offset: how much worse the unquantized model is than the best of those it is compared with, in nats a token of
+    the tokenizer that all are counted in; 0 where only one model is considered. rate: its own tokens over those.
     """
 
     model: ModelSpec
@@ -52,6 +53,7 @@ class Candidate:
     prediction: Prediction | None = None
     rejected: list[Objection] = field(default_factory=list)
     offset: float = 0.0
+    rate: float = 1.0
     loss: float = math.inf
     score: float = math.inf
 
@@ -61,7 +63,7 @@ class Candidate:
         The score is log perplexity above the family's best unquantized member; lower is better.
         """
         self.prediction, self.loss = guess, guess.relative_increase
-        self.score = self.offset + math.log1p(self.loss)
+        self.score = self.offset + self.rate * math.log1p(self.loss)
 
     def lacks_only(self, *kinds: Kind) -> bool:
         """Whether something speaks against it, and nothing but reasons of these kinds."""
@@ -70,8 +72,9 @@ class Candidate:
     @property
     def label(self) -> str:
         """Scheme, method and KV bits in a few words."""
+        embedding = f", {self.way.embedding_bits}-bit embedding" if self.way.embedding_bits < 16 else ""
         kv = f", {self.kv_bits}-bit KV" if self.kv_bits < 16 else ""
-        return f"{self.way.scheme.name} {self.way.method}{kv}"
+        return f"{self.way.scheme.name} {self.way.method}{embedding}{kv}"
 
 
 def ties(one: Candidate, best: Candidate) -> bool:
@@ -88,13 +91,20 @@ def ties(one: Candidate, best: Candidate) -> bool:
 def _spread(one: Candidate) -> float:
     """Standard deviation of the score: the 80 % interval of a normal is 2.56 of them wide."""
     guess = one.prediction
-    return (math.log1p(guess.high) - math.log1p(guess.low)) / 2.56 if guess else math.inf
+    return one.rate * (math.log1p(guess.high) - math.log1p(guess.low)) / 2.56 if guess else math.inf
 
 
 def tie_key(one: Candidate, asked: Constraints) -> tuple[float, ...]:
     """Within a tie: the faster, then what fits for sure, the simpler, what rules prefer, the smaller."""
     speed = speed_class(asked.program, one.way, asked.batch)
-    return (speed, one.verdict == "edge", effort(one), -one.judgement.weight, one.memory.total_bytes)
+    missing = one.backend not in installed()
+    return (_aside(one, asked), speed, one.verdict == "edge", missing, effort(one), -one.judgement.weight,
+            one.memory.total_bytes)  # fmt: skip
+
+
+def _aside(one: Candidate, asked: Constraints) -> bool:
+    """Whether weights must stay in host memory, which costs more speed than anything else."""
+    return one.memory.spare(asked.memory) < 0
 
 
 def effort(one: Candidate) -> int:
@@ -104,7 +114,8 @@ def effort(one: Candidate) -> int:
     """
     scheme = one.way.scheme
     unusual = scheme.symmetric if scheme.bits <= 3 else not scheme.symmetric
-    return _EFFORT.get(one.way.method, 2) + (one.kv_bits < 16) + unusual + scheme.double_quantized
+    small = (one.kv_bits < 16) + (one.kv_bits < 8) + (one.way.embedding_bits < 16)
+    return _EFFORT.get(one.way.method, 2) + small + unusual + scheme.double_quantized
 
 
 def by_quality(candidates: Iterable[Candidate]) -> list[Candidate]:
@@ -118,8 +129,20 @@ def choose(candidates: Sequence[Candidate], asked: Constraints) -> Candidate | N
         return None
     if asked.objective != "quality":
         return min(candidates, key=lambda c: _objective_key(c, asked))
-    best = by_quality(candidates)[0]
-    return min((c for c in candidates if ties(c, best)), key=lambda c: tie_key(c, asked))
+    return min(within_a_tie(candidates), key=lambda c: tie_key(c, asked))
+
+
+def within_a_tie(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Those that no other is better than, as far as the evidence can tell.
+
+    A candidate must tie with the best of its own model, and that with the best of all: one whose loss is merely
+    uncertain does not pass for a good one because it is compared across models.
+    """
+    ranked = by_quality(candidates)
+    best: dict[str, Candidate] = {}
+    for one in ranked:
+        best.setdefault(one.model.id, one)
+    return [one for one in ranked if ties(best[one.model.id], ranked[0]) and ties(one, best[one.model.id])]
 
 
 def _objective_key(one: Candidate, asked: Constraints) -> tuple[float, ...]:
@@ -127,4 +150,5 @@ def _objective_key(one: Candidate, asked: Constraints) -> tuple[float, ...]:
     speed = speed_class(asked.program, one.way, 16 if asked.objective == "throughput" else asked.batch)
     if asked.objective == "memory":
         return (one.memory.total_bytes, one.score)
-    return (speed, one.verdict == "edge", -one.judgement.weight, one.score, one.memory.total_bytes)
+    return (_aside(one, asked), speed, one.verdict == "edge", -one.judgement.weight, one.score,
+            one.memory.total_bytes)  # fmt: skip

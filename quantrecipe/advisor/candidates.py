@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -11,7 +11,8 @@ from quantrecipe.scheme_facts import SchemeFacts, scheme_facts
 from quantrecipe.storage import default_format, format_fault
 
 GROUP_SIZES = (1024, 128, 64, 32)  # beside one scale a row
-KV_BITS = (16, 8)
+KV_BITS = (16, 8)  # always weighed; 4 where the engine has it
+RANK = 8  # of LoRC: what ZeroQuant-V2's slides print
 
 # Weight-only integers: bits, groups (0 = one scale a row), symmetric or not, methods.
 _WEIGHT_ONLY: tuple[tuple[int, tuple[int, ...], tuple[bool, ...], tuple[str, ...]], ...] = (
@@ -20,6 +21,8 @@ _WEIGHT_ONLY: tuple[tuple[int, tuple[int, ...], tuple[bool, ...], tuple[str, ...
     (5, (0, 128), (True,), ("rtn", "gptq")),
     (4, (0, 1024, 128, 64, 32), (True, False), ("rtn", "gptq", "awq")),
     (3, (0, 1024, 128, 64, 32), (True, False), ("rtn", "gptq", "awq")),
+    (4, (0, 128), (True,), ("lorc",)),
+    (3, (0, 128), (True, False), ("lorc",)),
     (2, (128, 64, 32), (False,), ("gptq", "awq+gptq")),
 )
 # Named schemes with the methods that were published for them.
@@ -37,17 +40,51 @@ _NAMED: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 
 
+class Pipeline(NamedTuple):
+    """What a published pipeline is made of: transforms before rounding, the rounding, what is added after it."""
+
+    rounding: str
+    transforms: tuple[str, ...] = ()
+    compensation: str = ""
+
+
+PIPELINES = {
+    "nf4": Pipeline("rtn"), "awq": Pipeline("rtn", ("awq",)), "awq+gptq": Pipeline("gptq", ("awq",)),
+    "smoothquant": Pipeline("rtn", ("smoothquant",)), "smoothquant+gptq": Pipeline("gptq", ("smoothquant",)),
+    "os+": Pipeline("rtn", ("outlier-suppression-plus",)), "lorc": Pipeline("gptq", (), "lorc"),
+}  # fmt: skip
+
+
 class Way(NamedTuple):
-    """A scheme, the method that makes it, and the format it is written in."""
+    """A scheme, the method that makes it, and the format it is written in.
+
+    embedding_bits: of the embedding of tokens; 8 where the engine and a backend can hold it so.
+    """
 
     scheme: SchemeFacts
     method: str
     format: str
+    embedding_bits: int = 16
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The parts of the method; a method that is no known pipeline rounds by itself."""
+        return PIPELINES.get(self.method, Pipeline(self.method))
+
+    @property
+    def compensation(self) -> str:
+        """What is added after rounding; empty where nothing is."""
+        return self.pipeline.compensation
+
+    @property
+    def rank(self) -> int:
+        """Of the compensation's factors."""
+        return RANK if self.compensation else 0
 
     @property
     def act_order(self) -> bool:
         """GPTQ takes columns by falling Hessian diagonal: always, groups keep their place and it costs nothing."""
-        return "gptq" in self.method
+        return self.pipeline.rounding == "gptq"
 
 
 @lru_cache(maxsize=8)
@@ -57,13 +94,18 @@ def _divisible(model: ModelSpec) -> frozenset[int]:
     return frozenset(size for size in (*GROUP_SIZES, 256, 16) if all(columns % size == 0 for columns in inputs))
 
 
-def ways(model: ModelSpec, readable: Collection[str] = ()) -> Iterator[Way]:
-    """Schemes, methods and formats for a model; ``readable``: formats that the engine loads, the best first."""
+def ways(
+    model: ModelSpec, readable: Collection[str] = (), takes: Callable[[Way], bool] = lambda way: True
+) -> Iterator[Way]:
+    """Schemes, methods and formats for a model; ``readable``: formats that the engine loads, the best first.
+
+    takes: whether the engine loads a way; its usual format is given up for one that the engine takes.
+    """
     sizes = _divisible(model)
     for scheme, methods in _schemes():
         if scheme.group and scheme.group not in sizes:
             continue
-        output = _format(model, scheme, readable)
+        output = _format(model, scheme, readable, takes)
         if output:
             yield from (Way(scheme, method, output) for method in methods)
 
@@ -78,8 +120,10 @@ def _schemes() -> Iterator[tuple[SchemeFacts, tuple[str, ...]]]:
         yield scheme_facts(name), methods
 
 
-def _format(model: ModelSpec, scheme: SchemeFacts, readable: Collection[str]) -> str | None:
-    """The format for a scheme: the usual one if the engine loads it, else the first that it loads and that holds it.
+def _format(
+    model: ModelSpec, scheme: SchemeFacts, readable: Collection[str], takes: Callable[[Way], bool]
+) -> str | None:
+    """The format for a scheme: the usual one if the engine takes it, else the first that it takes and that holds it.
 
     GPT-2's Conv1D and Falcon's own class go out as GPTQ, since compressed-tensors skips them in silence.
     """
@@ -87,6 +131,7 @@ def _format(model: ModelSpec, scheme: SchemeFacts, readable: Collection[str]) ->
         usual = "gptq" if scheme.symmetric else "gptq_v2"
         return usual if format_fault(scheme, usual) is None else None
     usual = default_format(scheme)
-    if not readable or usual in readable:
+    if not readable or (usual in readable and takes(Way(scheme, "rtn", usual))):
         return usual
-    return next((name for name in readable if format_fault(scheme, name) is None), usual)
+    able = [name for name in readable if format_fault(scheme, name) is None]
+    return next((name for name in able if takes(Way(scheme, "rtn", name))), able[0] if able else usual)

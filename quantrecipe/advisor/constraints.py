@@ -12,8 +12,8 @@ from quantrecipe.units import parse_bytes
 
 Objective = Literal["quality", "memory", "latency", "throughput"]
 OBJECTIVES: tuple[Objective, ...] = ("quality", "memory", "latency", "throughput")
-DEFAULT_LIMIT = 0.05  # loss allowed where speed or memory, not quality, is the objective and no limit was given
-ASSUMED_ENGINE = {"gpu": "vllm", "cpu": "transformers"}
+DEFAULT_LIMIT = 0.05  # likely loss allowed where speed or memory is the objective and no limit was given
+ASSUMED_ENGINE = "vllm"
 DEFAULT_CONTEXT = 2048  # or all that the model reads, if that is less
 UNLIMITED = 10**18  # bytes: "the least memory that meets the limit" asks without a budget
 MAX_CONTEXT, MAX_BATCH, MAX_GPUS = 100_000_000, 1_000_000, 1024
@@ -24,6 +24,7 @@ class Constraints:
     """``memory``: bytes that all devices have together for the model. ``written``: as the user wrote it.
 
     max_loss: largest relative increase of perplexity, kept with probability 0.8; None = no limit.
+    offload: bytes of weights that may stay in host memory.
     any_context: the context was not asked for, so that a model that reads less may take its own.
     """
 
@@ -37,6 +38,11 @@ class Constraints:
     max_loss: float | None = None
     written: str = ""
     any_context: bool = False
+    offload: int = 0
+
+    def room(self, weights: int) -> int:
+        """Bytes for the model: the devices', and host memory for as many of its weights as may be offloaded."""
+        return self.memory + min(self.offload, weights)
 
     def for_model(self, longest: int) -> Constraints:
         """The question for a model that reads ``longest`` tokens, where no context was asked for."""
@@ -56,9 +62,8 @@ class Constraints:
 
     @property
     def program(self) -> Engine:
-        """The engine; where none was named vLLM, or transformers on a CPU, which the launch line then names."""
-        kind = self.device.kind if self.device else "gpu"
-        return self.engine or engines()[ASSUMED_ENGINE[kind]]
+        """The engine; vLLM where none was named, which the launch line then names."""
+        return self.engine or engines()[ASSUMED_ENGINE]
 
     @property
     def prefill(self) -> int | None:
@@ -68,7 +73,8 @@ class Constraints:
     def serving(self, kv_bits: int) -> Serving:
         """How the model would be served with a KV cache of that many bits."""
         kind = self.device.kind if self.device else "gpu"
-        return Serving(self.context, self.batch, kv_bits, self.gpus, self.prefill, kind)
+        cache = self.program.cache(kv_bits) or {}
+        return Serving(self.context, self.batch, kv_bits, self.gpus, self.prefill, kind, cache.get("group"))
 
 
 def parse_share(text: str | float) -> float:
@@ -93,6 +99,7 @@ def constraints(  # noqa: PLR0913 - the question has that many parts
     engine_name: str | None = None,
     objective: str = "quality",
     max_loss: str | float | None = None,
+    offload: str | int | None = None,
 ) -> Constraints:
     """The question, checked. Memory that is not given is what the device, or this machine's, has.
 
@@ -119,7 +126,10 @@ def constraints(  # noqa: PLR0913 - the question has that many parts
         raise QuantRecipeError(f"{program.name} does not run on {kind}", value=chosen.name if chosen else None)
     limit = parse_share(max_loss) if max_loss is not None else None
     goal = "memory" if size >= UNLIMITED else next(o for o in OBJECTIVES if o == objective)
-    return Constraints(size, tokens, batch, gpus, chosen, program, goal, limit, str(memory or ""), context is None)
+    aside = parse_bytes(offload) if offload is not None else 0
+    return Constraints(
+        size, tokens, batch, gpus, chosen, program, goal, limit, str(memory or ""), context is None, aside
+    )
 
 
 def _size(memory: str | int | None, chosen: Device | None, program: Engine | None, gpus: int, limited: bool) -> int:

@@ -9,9 +9,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from quantrecipe.advisor.backend import caches, takes_pipeline
 from quantrecipe.advisor.candidate import Candidate
 from quantrecipe.advisor.constraints import Constraints
 from quantrecipe.advisor.launch import launch_line
+from quantrecipe.advisor.tables import Engine
 from quantrecipe.model import ModelSpec
 from quantrecipe.rules.rule import Rule
 from quantrecipe.scheme_facts import SchemeFacts
@@ -28,7 +30,7 @@ def draft_recipe(one: Candidate, asked: Constraints, reasons: Sequence[Rule]) ->
         "version": 1,
         "model": {"id": one.model.hub_id or one.model.id},
         "target": _target(asked),
-        "quantization": _quantization(one),
+        "quantization": _quantization(one, asked.program),
         "calibration": _calibration(one.model),
         "evaluation": _evaluation(one.model),
         "gates": _gates(one),
@@ -47,18 +49,41 @@ def _target(asked: Constraints) -> dict[str, Any]:
     return target | ({"engine": asked.engine.name} if asked.engine else {})
 
 
-def _quantization(one: Candidate) -> dict[str, Any]:
-    group: dict[str, Any] = {"targets": ["Linear"], "weights": weight_args(one.way.scheme)}
-    inputs = activation_args(one.way.scheme)
+def _quantization(one: Candidate, engine: Engine) -> dict[str, Any]:
+    way, backend = one.way, one.backend or "native"
+    group: dict[str, Any] = {"targets": ["Linear"], "weights": weight_args(way.scheme)}
+    inputs = activation_args(way.scheme)
     if inputs:
         group["input_activations"] = inputs
-    group["method"] = method_args(one.way.method)
-    return {
-        "backend": one.backend or "native",
-        "format": one.way.format,
-        "config_groups": {"main": group},
-        "ignore": ["lm_head", *outside(one.model)],
-    }
+    whole = takes_pipeline(backend, way.method)
+    group["method"] = method_args(way.method if whole else way.pipeline.rounding)
+    groups = {"main": group}
+    if way.embedding_bits < 16:
+        weights = {"num_bits": way.embedding_bits, "type": "int", "symmetric": True, "strategy": "channel"}
+        groups["embedding"] = {"targets": ["Embedding"], "weights": weights, "method": {"name": "rtn"}}
+    parts: dict[str, Any] = {"backend": backend, "format": way.format, "config_groups": groups}
+    parts["ignore"] = ["lm_head", *outside(one.model)]
+    if cache_scales(one, engine):
+        parts["kv_cache_scheme"] = cache_args(one)
+    if not whole and way.pipeline.transforms:
+        parts["transforms"] = [{"name": name} for name in way.pipeline.transforms]
+    if way.compensation:
+        parts["compensation"] = {"name": way.compensation, "rank": way.rank}
+    return parts
+
+
+def cache_scales(one: Candidate, engine: Engine) -> bool:
+    """Whether the checkpoint carries scales of the KV cache: the engine reads them and the backend finds them.
+
+    Per-token scales are found while serving, so that only fp8 has any to carry.
+    """
+    carried = engine.kv_scales and one.way.format == "compressed-tensors" and one.kv_type == "float"
+    return one.kv_bits < 16 and carried and caches(one.backend, one.kv_type, one.kv_bits)
+
+
+def cache_args(one: Candidate) -> dict[str, Any]:
+    """The cache's QuantizationArgs: one scale a tensor, found on calibration text."""
+    return {"num_bits": one.kv_bits, "type": one.kv_type, "symmetric": True, "strategy": "tensor", "dynamic": False}
 
 
 def outside(model: ModelSpec) -> list[str]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from quantrecipe.advisor.candidates import Way
 from quantrecipe.advisor.tables import Engine
-
-CODE_TYPES = {"fp8": "float", "int8": "int"}
+from quantrecipe.model import ModelSpec
 
 
 def kv_type(engine: Engine, kv_bits: int) -> str:
-    """The number type of a cache of that many bits: the first that the engine has."""
-    if kv_bits == 16:
-        return "none"
-    return CODE_TYPES[engine.kv[0]] if engine.kv else "int"
+    """The number type of a cache of that many bits."""
+    cache = engine.cache(kv_bits)
+    return "none" if kv_bits == 16 else cache["type"] if cache else "int"
 
 
 def hardware_fault(engine: Engine, way: Way, architecture: str | None) -> str | None:
@@ -25,7 +23,7 @@ def hardware_fault(engine: Engine, way: Way, architecture: str | None) -> str | 
 def fault(engine: Engine, way: Way, kv_bits: int) -> str | None:
     """Why an engine cannot serve a candidate; None where it can."""
     scheme, label = way.scheme, f"{engine.name} {engine.version}"
-    if kv_bits < 16 and not engine.kv:
+    if kv_bits < 16 and engine.cache(kv_bits) is None:
         return f"{label} has no {kv_bits}-bit KV cache"
     if scheme.act_group:
         return f"{label} loads no activation groups: per token is the substitute"
@@ -34,9 +32,28 @@ def fault(engine: Engine, way: Way, kv_bits: int) -> str | None:
         return f"{label} does not load {scheme.name} in {way.format} format"
     if scheme.bits not in table[way.format]:
         return f"{label} loads {way.format} at {', '.join(map(str, table[way.format]))} bits only"
+    groups = engine.groups.get(way.format)
+    if groups and scheme.act_bits == 16 and scheme.type == "int" and scheme.group not in groups:
+        known = ", ".join(str(size) if size else "a row" for size in groups)
+        return f"{label} takes {way.format} in groups of {known}"
     if not scheme.symmetric and scheme.bits not in engine.asymmetric.get(way.format, ()):
         return f"{label} takes no zero points at {scheme.bits} bits in {way.format} format"
+    if way.compensation and not engine.adapters:
+        return f"{label} loads no low-rank adapter, which {way.compensation} is"
     return None
+
+
+def aligned(engine: Engine, model: ModelSpec, gpus: int) -> bool:
+    """Whether the fast kernel takes every matrix's shard: rows and columns in its multiples."""
+    if engine.align is None:
+        return True
+    rows, columns = engine.align
+    parts = 1 if model.kv.kind == "mla" else gpus  # latents are copied to every device, not split
+    return all(_shares(m.rows, rows, parts) and _shares(m.columns, columns, parts) for m in model.quantizable())
+
+
+def _shares(size: int, multiple: int, gpus: int) -> bool:
+    return size % multiple == 0 and (size % gpus != 0 or (size // gpus) % multiple == 0)
 
 
 def speed_class(engine: Engine, way: Way, batch: int) -> int:

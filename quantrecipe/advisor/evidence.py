@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 from quantrecipe.advisor.facts import evidence_family, tokens_per_parameter
 from quantrecipe.model import ModelSpec
@@ -11,28 +10,42 @@ from quantrecipe.scheme_facts import SchemeFacts
 
 if TYPE_CHECKING:
     from quantrecipe.rules.prediction import Prediction
+    from quantrecipe.rules.prediction_accuracy import AccuracyPrediction
 
 
-# Where no baseline of a family was published: perplexity falls as parameters to this power. Between the smallest
-# and largest member, WikiText2 in 16 bits (gptq.csv, table 3 and README): OPT 125M-66B 0.17, BLOOM 560M-176B 0.18,
-# LLaMA 7B-65B 0.21.
-SIZE_EXPONENT = 0.18
-
-
+@overload
 def predict_quality(
-    model: str | ModelSpec, scheme: str | SchemeFacts, method: str, kv_bits: int = 16, act_order: bool | None = None
-) -> Prediction:
-    """The relative increase of perplexity to expect, with its 80 % interval.
+    model: str | ModelSpec, scheme: str | SchemeFacts, method: str, kv_bits: int = 16, act_order: bool | None = None,
+    *, metric: Literal["perplexity"] = "perplexity",
+) -> Prediction: ...  # fmt: skip
+@overload
+def predict_quality(
+    model: str | ModelSpec, scheme: str | SchemeFacts, method: str, kv_bits: int = 16, act_order: bool | None = None,
+    *, metric: str,
+) -> Prediction | AccuracyPrediction: ...  # fmt: skip
+def predict_quality(  # noqa: PLR0913 - the question has that many parts
+    model: str | ModelSpec, scheme: str | SchemeFacts, method: str, kv_bits: int = 16, act_order: bool | None = None,
+    *, metric: str = "perplexity",
+) -> Prediction | AccuracyPrediction:  # fmt: skip
+    """The relative change to expect, with its 80 % interval: of perplexity, or of accuracy above guessing.
 
-    An unknown combination answers with support 0 and a wide interval; it does not raise. Raises
-    QuantRecipeError for a model or scheme that is unknown.
+    metric: perplexity, accuracy (zero-shot choice), lambada or mmlu. An unknown combination answers with support 0
+    and a wide interval; it does not raise. Raises QuantRecipeError for a model, scheme or metric that is unknown.
     """
     from quantrecipe.catalog.resolve import resolve_model
     from quantrecipe.scheme_facts import scheme_facts
 
     spec = resolve_model(model) if isinstance(model, str) else model
     facts = scheme_facts(scheme) if isinstance(scheme, str) else scheme
-    return predicted(spec, facts, method, kv_bits, act_order)
+    guess = predicted(spec, facts, method, kv_bits, act_order)
+    return guess if metric == "perplexity" else in_accuracy(guess, metric)
+
+
+def in_accuracy(guess: Prediction, metric: str = "accuracy") -> AccuracyPrediction:
+    """The same prediction in accuracy. Raises QuantRecipeError where the metric is unknown."""
+    from quantrecipe.rules.prediction import accuracy
+
+    return accuracy(guess, metric)
 
 
 def predicted(model: ModelSpec, scheme: SchemeFacts, method: str, kv_bits: int, act_order: bool | None) -> Prediction:
@@ -50,15 +63,3 @@ def predicted(model: ModelSpec, scheme: SchemeFacts, method: str, kv_bits: int, 
 def _number_type(name: str) -> str:
     """The evidence knows int and float; code books stand under their methods' names."""
     return "float" if name == "float" else "int"
-
-
-def log_baseline(model: ModelSpec) -> float:
-    """Log perplexity of the unquantized model, comparable within its family only."""
-    from quantrecipe.rules.prediction import absolute_quality, predict
-
-    name = evidence_family(model)
-    nothing = predict(family=name, params=model.parameters)
-    found = absolute_quality(nothing, name, model.parameters)
-    if found is not None:
-        return math.log(found.perplexity)
-    return -SIZE_EXPONENT * math.log(model.parameters)

@@ -67,5 +67,5 @@ def candidate_facts(way: Way, kv_bits: int, kv_type: str, bits_per_weight: float
         group_size=scheme.group, act_group_size=scheme.act_group, symmetric=scheme.symmetric,
         type=cast(Any, scheme.type), act_type=cast(Any, scheme.act_type), kv_bits=kv_bits,
         kv_type=cast(Any, kv_type), act_order=way.act_order, bits_per_weight=bits_per_weight, format=way.format,
-        double_quantized=scheme.double_quantized,
+        double_quantized=scheme.double_quantized, compensation=cast(Any, way.compensation or "none"),
     )  # fmt: skip

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from quantrecipe.advisor.assess import loaded
 from quantrecipe.advisor.candidate import TIE, Candidate
 from quantrecipe.advisor.constraints import UNLIMITED, Constraints
+from quantrecipe.advisor.hints_serving import serving_hints
 from quantrecipe.advisor.launch import device_share
 from quantrecipe.advisor.search import largest
 from quantrecipe.advisor.tables import devices
-from quantrecipe.memory import combine, estimate, weight_bytes
+from quantrecipe.memory import combine, estimate
 from quantrecipe.scheme_facts import scheme_facts
 from quantrecipe.storage import KEEPS_TIED_TWICE
 from quantrecipe.units import format_bytes
@@ -25,7 +27,7 @@ def warnings_for(chosen: Candidate, candidates: Iterable[Candidate], asked: Cons
         *_edge(chosen, asked), *_conflict(chosen, known), *_no_evidence(chosen), *_low_bits(chosen),
         *_experts(chosen), *_kv(chosen, asked), *_unquantized(chosen, asked), *_next_better(chosen, known, asked),
         *_embedding(chosen, known, asked), *_real_card(chosen, asked), *_share(chosen, asked),
-        *_tied_twice(chosen), *_local(chosen),
+        *_tied_twice(chosen), *_local(chosen), *serving_hints(chosen, asked),
     ]  # fmt: skip
 
 
@@ -82,11 +84,11 @@ def _kv(chosen: Candidate, asked: Constraints) -> Iterator[str]:
 
 def longest_context(one: Candidate, asked: Constraints, kv_bits: int) -> int:
     """The longest context that the budget holds, in tokens; 0 where there is none."""
-    stored = weight_bytes(one.model, one.way.scheme, one.way.format)
+    stored = loaded(one.model, one.way, asked)
 
     def held(context: int) -> bool:
         serving = replace(asked, context=context).serving(kv_bits)
-        return combine(one.model, stored, one.way.format, serving).spare(asked.memory) >= 0
+        return combine(one.model, stored, one.way.format, serving).spare(asked.room(stored.resident)) >= 0
 
     return largest(held, one.model.context)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from quantrecipe.advisor.candidate import Candidate
 from quantrecipe.advisor.constraints import Constraints
 from quantrecipe.advisor.tables import Engine
@@ -12,9 +14,12 @@ HIGHEST_SHARE = 0.97  # of a device that an engine can be told to take
 def launch_line(one: Candidate, asked: Constraints, path: str = "out") -> str:
     """A shell line; for vLLM, or transformers on a CPU, where no engine was named."""
     engine = asked.program
+    held = offloaded(one, asked)
     values = {
         "path": path, "context": asked.context, "batch": asked.batch, "gpus": asked.gpus,
         "prefill": asked.prefill or asked.context, "share": device_share(one, asked, engine),
+        "offload": math.ceil(held / asked.gpus / 2**30),
+        "layers": int(one.model.layers * (1 - held / one.memory.weights_bytes)),
     }  # fmt: skip
     return " ".join(part.format(**values) for part in (engine.launch, *_flags(engine, one, asked)))
 
@@ -24,16 +29,20 @@ def device_share(one: Candidate, asked: Constraints, engine: Engine) -> float:
     capacity = (asked.device.memory or 0) * asked.gpus if asked.device else 0
     if not capacity:
         return engine.share
-    needed = -(-one.memory.total_bytes * 100 // capacity) / 100
+    needed = -(-(one.memory.total_bytes - offloaded(one, asked)) * 100 // capacity) / 100
     return min(max(engine.share, needed), HIGHEST_SHARE)
 
 
+def offloaded(one: Candidate, asked: Constraints) -> int:
+    """Bytes of weights in host memory: what the devices lack, uncertainty included, where that was allowed."""
+    lacking = one.memory.total_bytes + one.memory.uncertainty_bytes - asked.memory
+    return min(max(lacking, 0), asked.offload, one.memory.weights_bytes)
+
+
 def _flags(engine: Engine, one: Candidate, asked: Constraints) -> list[str]:
-    names = []
-    if asked.gpus > 1:
-        names.append("tp")
-    if one.kv_bits < 16:
-        names.append("kv_fp8" if "kv_fp8" in engine.flags else "kv_int8")
-    if asked.device:
-        names.append("share")
-    return [engine.flags[name] for name in names if name in engine.flags]
+    cache = engine.cache(one.kv_bits)
+    wanted = {
+        "tp": asked.gpus > 1, "share": asked.device is not None, "offload": bool(offloaded(one, asked)),
+    }  # fmt: skip
+    named = [engine.flags[name] for name, on in wanted.items() if on and name in engine.flags]
+    return [*([str(cache["flag"])] if cache else []), *named]

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 from quantrecipe.advisor.advice import Advice
 from quantrecipe.advisor.advise import advise_one
-from quantrecipe.advisor.assess import assess
+from quantrecipe.advisor.assess import assess, loaded
 from quantrecipe.advisor.candidate import Candidate
 from quantrecipe.advisor.constraints import DEFAULT_LIMIT, MAX_BATCH, UNLIMITED, Constraints
 from quantrecipe.advisor.search import largest
 from quantrecipe.errors import QuantRecipeError
-from quantrecipe.memory import combine, weight_bytes
+from quantrecipe.memory import combine
 from quantrecipe.model import ModelSpec
 from quantrecipe.rules.engine import RuleSet
 
@@ -36,10 +36,15 @@ def advise_most(model: ModelSpec, asked: Constraints, rules: RuleSet, what: str)
 
 def _most(one: Candidate, asked: Constraints, what: str) -> int:
     """The largest value that the budget holds; 0 where none is."""
-    stored = weight_bytes(one.model, one.way.scheme, one.way.format)
+    stored = loaded(one.model, one.way, asked)
 
     def held(value: int) -> bool:
         changed = replace(asked, context=value) if what == "context" else replace(asked, batch=value)
-        return combine(one.model, stored, one.way.format, changed.serving(one.kv_bits)).spare(asked.memory) >= 0
+        return (
+            combine(one.model, stored, one.way.format, changed.serving(one.kv_bits)).spare(
+                asked.room(stored.resident)
+            )
+            >= 0
+        )
 
     return largest(held, one.model.context if what == "context" else MAX_BATCH)

@@ -82,7 +82,9 @@ def _offload(smallest: Candidate, asked: Constraints) -> Iterator[Offer]:
     """Weights that stay in host memory: slow, since they cross the bus for every token."""
     missing = smallest.memory.total_bytes - asked.memory
     if 0 < missing < smallest.memory.weights_bytes // 2:
-        change = f"keep {format_bytes(missing)} of weights in host memory (slow: they cross the bus each token)"
+        change = (
+            f"keep {format_bytes(missing)} of weights in host memory, --offload (slow: they cross the bus each token)"
+        )
         yield Offer(change, smallest.label, smallest.memory.total_bytes)
 
 

@@ -20,7 +20,8 @@ _QUESTION = (
     click.option("--batch", type=int, default=1, show_default=True, help="Sequences at once."),
     click.option("--hardware", help="Device, such as a100-80gb (qadvise hardware)."),
     click.option("--gpus", type=int, default=1, show_default=True, help="Devices that share the model."),
-    click.option("--engine", help="vllm, sglang, transformers, tensorrt-llm or llama.cpp."),
+    click.option("--engine", help="vllm, vllm@0.25, sglang, transformers, tensorrt-llm or llama.cpp."),
+    click.option("--offload", help="Host memory that may hold weights, such as 20GB (slow)."),
     click.option("--objective", default="quality", show_default=True, help=", ".join(OBJECTIVES)),
     click.option("--max-loss", help="Largest increase of perplexity, such as 1%."),
 )

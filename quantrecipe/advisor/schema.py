@@ -45,8 +45,10 @@ def _quality() -> Schema:
 def _candidate(**more: Schema) -> Schema:
     return _object(
         model=_TEXT, scheme=_TEXT, recipe=_or_null(_RECIPE), backend=_or_null(_TEXT),
-        method=_TEXT, act_order={"type": "boolean"}, format=_TEXT, kv_bits=_BITS, memory=_memory(),
-        quality=_or_null(_quality()), bits_per_weight=_NUMBER, verdict={"enum": ["fits", "edge", "does not fit"]},
+        method=_TEXT, act_order={"type": "boolean"}, format=_TEXT, kv_bits=_BITS,
+        embedding_bits=_BITS, compensation=_or_null(_TEXT), memory=_memory(),
+        quality=_or_null(_quality()), accuracy=_or_null(_quality()), bits_per_weight=_NUMBER,
+        verdict={"enum": ["fits", "edge", "does not fit"]},
         **more,
     )  # fmt: skip
 
@@ -60,6 +62,7 @@ def advice_schema() -> Schema:
     budget = _object(
         memory_bytes=_or_null(_COUNT), context=_COUNT, batch=_COUNT, hardware=_or_null(_TEXT), gpus=_COUNT,
         engine=_or_null(_TEXT), objective={"enum": list(OBJECTIVES)}, max_loss=_or_null(_NUMBER),
+        offload_bytes=_COUNT,
     )  # fmt: skip
     point = _object(
         model=_TEXT, scheme=_TEXT, method=_TEXT, kv_bits=_BITS, total_bytes=_COUNT, relative_increase=_NUMBER
@@ -67,6 +70,7 @@ def advice_schema() -> Schema:
     whole = _object(
         model=_object(id=_TEXT, family=_TEXT, parameters=_COUNT), budget=budget, recommended=_or_null(_candidate()),
         reasons=_list(reason), alternatives=_list(_candidate(rejected_because=_TEXT)), frontier=_list(point),
-        warnings=_list(_TEXT), counter_offers=_list(_object(change=_TEXT, candidate=_TEXT, total_bytes=_COUNT)),
+        conflicts=_list(_TEXT), warnings=_list(_TEXT),
+        counter_offers=_list(_object(change=_TEXT, candidate=_TEXT, total_bytes=_COUNT)),
     )  # fmt: skip
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "qadvise --format json", **whole}

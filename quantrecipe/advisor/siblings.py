@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from quantrecipe.advisor.assess import assess
+from quantrecipe.advisor.assess import Place, assess
 from quantrecipe.advisor.candidate import TIE, Candidate, choose
 from quantrecipe.advisor.constraints import UNLIMITED, Constraints
-from quantrecipe.advisor.evidence import log_baseline
+from quantrecipe.advisor.scale import scale_of
 from quantrecipe.catalog import lookup
 from quantrecipe.model import ModelSpec
 from quantrecipe.rules.engine import RuleSet
@@ -24,8 +24,11 @@ def sibling_line(chosen: Candidate, asked: Constraints, rules: RuleSet) -> Itera
     """The best sibling, where it is predicted to be better than the recommendation."""
     if asked.memory >= UNLIMITED or asked.objective != "quality":
         return
-    own = log_baseline(chosen.model)
-    found = [_best(sibling, asked, rules, log_baseline(sibling) - own) for sibling in near(chosen.model, asked)]
+    scale = scale_of(near(chosen.model, asked), chosen.model)
+    own = scale.offsets[chosen.model.id]
+    places = {name: Place(offset - own, scale.rates[name]) for name, offset in scale.offsets.items()}
+    siblings = [one for one in near(chosen.model, asked) if one.id in places]
+    found = [_best(sibling, asked, rules, places[sibling.id]) for sibling in siblings]
     best = min((one for one in found if one), key=lambda one: one.score, default=None)
     if best is None:
         return
@@ -46,5 +49,5 @@ def near(model: ModelSpec, asked: Constraints) -> list[ModelSpec]:
     ]
 
 
-def _best(model: ModelSpec, asked: Constraints, rules: RuleSet, offset: float) -> Candidate | None:
-    return choose([one for one in assess(model, asked, rules, offset, able_only=True) if not one.rejected], asked)
+def _best(model: ModelSpec, asked: Constraints, rules: RuleSet, place: Place) -> Candidate | None:
+    return choose([one for one in assess(model, asked, rules, place, able_only=True) if not one.rejected], asked)

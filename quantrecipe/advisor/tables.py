@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from quantrecipe.errors import QuantRecipeError, did_you_mean
@@ -14,7 +15,10 @@ COMPILED = Path(__file__).with_name("compiled_tables.json")
 
 
 class Device(NamedTuple):
-    """One kind of device. memory: bytes that a program finds on it; None where it depends (cpu)."""
+    """One kind of device. memory: bytes that a program finds on it; None where it depends (cpu).
+
+    checked: whether that was read in a source, named in hardware.yaml; the rest is from memory.
+    """
 
     name: str
     vendor: str
@@ -24,6 +28,7 @@ class Device(NamedTuple):
     bandwidth: float | None = None
     tflops: float | None = None
     sold_as: int | None = None
+    checked: bool = False
 
     @property
     def kind(self) -> str:
@@ -41,18 +46,35 @@ class Engine(NamedTuple):
 
     name: str
     version: str
-    source: str
+    sources: list[str]
+    unverified: list[str]
     formats: Mapping[str, list[int]]
     act_formats: Mapping[str, list[int]]
     asymmetric: Mapping[str, list[int]]
-    kv: list[str]
+    kv: Mapping[str, Mapping[str, Any]]
     fast_bits: list[int]
     share: float
     prefill: int | None
     devices: list[str]
     launch: str
     flags: Mapping[str, str]
+    groups: Mapping[str, list[int]] = MappingProxyType({})
+    align: tuple[int, int] | None = None
+    kv_scales: bool = False
+    adapters: bool = False
+    embeddings: Mapping[str, list[int]] = MappingProxyType({})
+    tied: bool = False
+    decompresses: Collection[str] = ()
     no_integers: Collection[str] = ()
+
+    def cache(self, bits: int) -> Mapping[str, Any] | None:
+        """The entry of a KV cache of that many bits; None where it has none."""
+        return self.kv.get(str(bits))
+
+    @property
+    def cache_bits(self) -> list[int]:
+        """Bits of a KV cache that it can hold beside 16, most first."""
+        return sorted(map(int, self.kv), reverse=True)
 
 
 @cache
@@ -70,7 +92,12 @@ def devices() -> dict[str, Device]:
 @cache
 def engines() -> dict[str, Engine]:
     """Every known engine by name."""
-    return {name: Engine(name, **entry) for name, entry in _data()["engines"].items()}
+    return {key: Engine(key.partition("@")[0], **entry) for key, entry in _data()["engines"].items()}
+
+
+def sources() -> dict[str, str]:
+    """Field of the device table -> where it was read."""
+    return dict(_data()["device_sources"])
 
 
 def read_at() -> str:

@@ -93,4 +93,5 @@ def build_spec(name: str, entry: Mapping[str, Any], layout: Mapping[str, Any]) -
         experts=symbols["e"], active_experts=entry.get("active_experts", 0),
         training_tokens=entry.get("training_tokens"), published=int(published) if published else None,
         norm=layout.get("norm", "rmsnorm"), activation=layout.get("activation"), source=entry["source"],
+        tokenizer=entry.get("tokenizer", entry["family"]),
     )  # fmt: skip

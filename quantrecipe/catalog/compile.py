@@ -32,13 +32,15 @@ def layouts(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
 
 
 def entries(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The models of one file: defaults, family and source filled in. Raises ModelError."""
+    """The models of one file: defaults, family, tokenizer and source filled in. Raises ModelError."""
     data = _read(path)
     defaults = dict(data.get("defaults", {}))
-    org = defaults.pop("org", None)
+    org, tokenizers = defaults.pop("org", None), data.get("tokenizers", {})
     for family, models in data.get("families", {}).items():
         for name, own in models.items():
             entry = {**defaults, **own, "family": family, "source": data["source"]}
+            if family in tokenizers:
+                entry.setdefault("tokenizer", tokenizers[family])
             if "config" in entry:
                 entry |= _from_config(FOLDER.parent / entry.pop("config"))
             if "hub" not in entry and org:

@@ -35,8 +35,9 @@ METHODS = {
 }  # fmt: skip
 
 _FAMILIES = (  # the first pattern found in "family model" wins
+    (r"codellama|code-llama", "codellama"), (r"falcon-?3", "falcon3"),
     (r"opt-iml", "opt-iml"), (r"\bopt\b", "opt"), (r"bloomz", "bloomz"), (r"bloom", "bloom"),
-    (r"llama-?3|llama3", "llama-3"), (r"llama-?2.*chat", "llama-2-chat"), (r"llama-?2|llama2", "llama-2"),
+    (r"llama-?3(?!\d*\s?b)", "llama-3"), (r"llama-?2.*chat", "llama-2-chat"), (r"llama-?2|llama2", "llama-2"),
     (r"tinyllama", "tinyllama"), (r"llama(?!-?\d\.?\d?-?vision)", "llama-1"),
     (r"mixtral", "mixtral"), (r"mistral", "mistral"), (r"falcon", "falcon"), (r"chatglm|glm-4", "chatglm"),
     (r"\bglm", "glm"), (r"internlm", "internlm2"), (r"qwen-?3", "qwen3"), (r"qwen-?2\.5", "qwen2.5"),

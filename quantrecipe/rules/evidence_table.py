@@ -15,7 +15,7 @@ from quantrecipe.rules.evidence_names import normalise_family, normalise_method,
 from quantrecipe.rules.evidence_row import EvidenceRow
 
 FOLDER = Path(__file__).with_name("evidence")
-NOT_EVIDENCE = frozenset({"checkpoint_sizes.csv", "memory_measured.csv"})  # bytes, not quality
+NOT_EVIDENCE = frozenset({"checkpoint_sizes.csv", "memory_measured.csv", "wikitext2_tokens.csv"})  # not quality
 # Bits per weight of llama.cpp's block formats (ggml-common.h: block bytes x 8 / weights in a block).
 GGUF_BPW = {"q2_k": 2.625, "q3_k": 3.4375, "q4_k": 4.5, "q5_k": 5.5, "q6_k": 6.5625, "q8_0": 8.5,
             "q4_0": 4.5, "q4_1": 5.0, "q5_0": 5.5, "q5_1": 6.0}  # fmt: skip
@@ -49,7 +49,7 @@ def _typed(raw: dict[str, str]) -> EvidenceRow | None:
         source=raw["source"], table=raw["table"], family=normalise_family(raw["family"], raw["model"]),
         model=raw["model"], params_b=_params(raw), weight_bits=bits, effective_bits=_effective(raw, bits),
         symmetric=_symmetric(raw), act_bits=int(_number(raw["act_bits"]) or 16), kv_bits=_kv_bits(raw),
-        method=method, group_size=_group(raw), metric=normalise_metric(raw["metric"]), value=value,
+        method=method, group_size=_group(raw), metric=_metric(raw), value=value,
         baseline=_number(raw["fp16_value"]), note=raw["note"], act_order=_act_order(raw),
         act_scope=_scope(raw), weight_type=_weight_type(raw), act_type=_act_type(raw),
     )  # fmt: skip
@@ -59,6 +59,13 @@ def _params(raw: dict[str, str]) -> float:
     if "header prints OPT-3b" in raw["note"]:
         return 1.3  # a slip of the slide: its 16-bit numbers are OPT-1.3b's
     return _number(raw["params_b"]) or (MIXTRAL_PARAMS_B if "Mixtral" in raw["model"] else 0.0)
+
+
+def _metric(raw: dict[str, str]) -> str:
+    """SmoothQuant's README names no data set; the script that it runs, ppl_eval.py, loads WikiText-2's test text."""
+    if raw["metric"] == "ppl_unnamed" and raw["source"] == "SmoothQuant repo README":
+        return "ppl_wiki2"
+    return normalise_metric(raw["metric"])
 
 
 def _method(raw: dict[str, str]) -> str:

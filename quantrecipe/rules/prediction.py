@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quantrecipe.rules import prediction_baseline as baselines
 from quantrecipe.rules.evidence_names import normalise_family, normalise_method
@@ -16,6 +16,9 @@ from quantrecipe.rules.prediction_features import Query
 from quantrecipe.rules.prediction_model import Place, PredictionModel, shipped
 from quantrecipe.rules.prediction_rows import conflicts, nearest_rows
 from quantrecipe.rules.prediction_scale import COLLAPSE, logistic_quantile, to_latent, to_loss
+
+if TYPE_CHECKING:
+    from quantrecipe.rules.prediction_accuracy import AccuracyPrediction
 
 INTERVAL = 0.8
 SOURCE_WIDTH = 0.13  # logistic width of the sources' own effects: sd 0.23 in the fit x sqrt(3) / pi
@@ -45,6 +48,16 @@ class Prediction:
     def __repr__(self) -> str:
         return (f"Prediction(relative_increase={self.relative_increase:.4g}, low={self.low:.4g}, "
                 f"high={self.high:.4g}, support={self.support})")  # fmt: skip
+
+    @property
+    def query(self) -> Query:
+        """The question, as the fit understood it."""
+        return self._query
+
+    @property
+    def place(self) -> Place | None:
+        """The answer on the latent scale; None where nothing is quantized."""
+        return self._place
 
     def quantile(self, p: float) -> float:
         """The increase that another paper's number stays under with probability p (0 < p < 1)."""
@@ -133,6 +146,13 @@ class Prediction:
             "low": self.low, "high": self.high, "support": self.support, "note": self.note,
             "evidence": [row.to_json() for row in self.nearest],
         }  # fmt: skip
+
+
+def accuracy(prediction: Prediction, metric: str = "accuracy") -> AccuracyPrediction:
+    """The same question answered in accuracy: ``accuracy``, ``lambada`` or ``mmlu``. Raises QuantRecipeError."""
+    from quantrecipe.rules.prediction_accuracy import AccuracyPrediction
+
+    return AccuracyPrediction(prediction, metric, shipped())
 
 
 def _logistic(x: float) -> float:

@@ -93,6 +93,8 @@ class PredictionModel:
         self.methods: frozenset[str] = frozenset(data["methods"])
         self.widths: dict[str, float] = data["widths"]
         self.baselines: dict[str, dict[str, dict[str, float]]] = data["baselines"]
+        self.tokens: dict[str, int] = data.get("tokens", {})
+        self.accuracy: dict[str, list[float]] = data.get("accuracy", {})
         self._anchors: dict[str, dict[str, list[Any]]] = data["anchors"]
         self._places: dict[Query, Place] = {}
 

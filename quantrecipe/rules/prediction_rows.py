@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -45,10 +46,15 @@ def rows(family: str) -> tuple[EvidenceRow, ...]:
     return tuple(_row(raw) for raw in _raw(family))
 
 
+def _known(q: Query) -> tuple[list[Any], ...]:
+    """The family's rows; those of the pooled families where the asked one is unseen."""
+    return _raw(q.family) if q.family not in ("", STRINGS) and _raw(q.family) else _raw(POOLED)
+
+
 @lru_cache(maxsize=64)
 def _close(q: Query) -> tuple[EvidenceRow, ...]:
-    """The rows worth measuring: by bits and size alone; of the pooled families where the asked one is unseen."""
-    found = _raw(q.family) if q.family not in ("", STRINGS) and _raw(q.family) else _raw(POOLED)
+    """The rows worth measuring: by bits and size alone."""
+    found = _known(q)
 
     def rough(raw: list[Any]) -> float:
         widths = abs(raw[BITS] - q.bits) + abs(raw[ACT_BITS] - q.act_bits) / 4 + abs(raw[KV_BITS] - q.kv_bits) / 8
@@ -76,9 +82,15 @@ def method_distance(a: str, b: str) -> float:
     return 0.3 if UNNAMED in (a, b) and same else 0.8 if same else 1.5
 
 
-def nearest_rows(q: Query, count: int = SHOWN) -> tuple[EvidenceRow, ...]:
-    """Up to ``count`` rows: of the family, else of the families that stand for all (then the scheme decides)."""
-    return tuple(sorted(_close(q), key=lambda r: (distance(r, q), r.source, r.table))[:count])
+def nearest_rows(
+    q: Query, count: int = SHOWN, of: Callable[[EvidenceRow], bool] | None = None
+) -> tuple[EvidenceRow, ...]:
+    """Up to ``count`` rows: of the family, else of the families that stand for all (then the scheme decides).
+
+    of: which rows count, among all of them; without it, those close in bits and size.
+    """
+    found = _close(q) if of is None else [row for row in map(_row, _known(q)) if of(row)]
+    return tuple(sorted(found, key=lambda r: (distance(r, q), r.source, r.table))[:count])
 
 
 def conflicts(q: Query, increase: float) -> list[str]:

@@ -17,22 +17,26 @@ from quantrecipe.advisor.render.table import table
 @click.option("--scheme", "-s", required=True, help="Such as w4a16-g128.")
 @click.option("--method", default="gptq", show_default=True, help="The published pipeline: rtn, gptq, awq, …")
 @click.option("--kv-bits", type=click.IntRange(2, 16), default=16, show_default=True)
+@click.option("--metric", default="perplexity", show_default=True, help="perplexity, accuracy, lambada or mmlu.")
 @click.option("--act-order/--no-act-order", default=None, help="GPTQ's column order; unsaid: either.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def predict(  # noqa: PLR0913, PLR0917 - one parameter an option
-    model: str, scheme: str, method: str, kv_bits: int, act_order: bool | None, form: str
+    model: str, scheme: str, method: str, kv_bits: int, metric: str, act_order: bool | None, form: str
 ) -> None:
-    """The loss of perplexity that published results lead one to expect."""
-    guess = predict_quality(model, scheme, method, kv_bits, act_order)
+    """The loss of perplexity, or of accuracy, that published results lead one to expect."""
+    guess = predict_quality(model, scheme, method, kv_bits, act_order, metric=metric)
     quality = guess.to_json()
     if form == "json":
         click.echo(json.dumps({"quality": quality}, indent=2))
         return
     style = stdout_style()
     low, high = f"{guess.low:+.2%}", f"{guess.high:+.2%}"
-    click.echo(style.bold(f"{model}, {scheme} by {method}: {guess.relative_increase:+.2%} perplexity"))
+    what = "perplexity" if metric == "perplexity" else f"of the {metric} above guessing"
+    click.echo(style.bold(f"{model}, {scheme} by {method}: {guess.relative_increase:+.2%} {what}"))
     click.echo(f"  four papers in five would print between {low} and {high}")
     click.echo(f"  support {guess.support:g}; {quality.get('note', '')}")
+    if metric != "perplexity" and guess.baseline:
+        click.echo(f"  published at 16 bits: {guess.baseline:g} %, the mean over such tasks")
     rows = [_row(row) for row in quality["evidence"]]
     if rows:
         click.echo("\n" + style.bold("Nearest published rows") + "\n" + table(_HEAD, rows, left_last=True))

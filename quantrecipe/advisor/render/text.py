@@ -7,6 +7,7 @@ import textwrap
 from quantrecipe.advisor.advice import Advice
 from quantrecipe.advisor.candidate import Candidate
 from quantrecipe.advisor.constraints import UNLIMITED
+from quantrecipe.advisor.evidence import in_accuracy
 from quantrecipe.advisor.render.style import Style
 from quantrecipe.advisor.render.table import table
 from quantrecipe.memory import MemoryEstimate
@@ -75,6 +76,18 @@ def quality_line(one: Candidate) -> str:
     return f"{middle} perplexity (80 %: {low} to {high}), {rows}"
 
 
+def accuracy_line(one: Candidate) -> str:
+    """The predicted loss of accuracy in words."""
+    if one.prediction is None:
+        return "not predicted"
+    guess = in_accuracy(one.prediction)
+    rest = "" if guess.support else ", no table near"
+    return (
+        f"{guess.relative_increase:+.1%} zero-shot accuracy above guessing (80 %: {guess.low:+.1%} to "
+        f"{guess.high:+.1%}){rest}"
+    )
+
+
 def describe(one: Candidate) -> str:
     """The recommendation in one line."""
     order = " with act-order" if one.way.act_order else ""
@@ -98,6 +111,7 @@ def _head(advice: Advice, style: Style) -> str:
         f"  {style.bold(describe(one))}: {verdict}",
         f"  memory   {total}; {memory.bits_per_weight:.2f} bits a weight",
         f"  quality  {quality_line(one)}",
+        *([f"           {accuracy_line(one)}"] if one.prediction else []),
         f"  made by  the {one.backend} backend, as {one.way.format}, {format_bytes(memory.file_bytes)} on disk",
     ]
     return "\n".join(lines)
