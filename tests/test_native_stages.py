@@ -125,7 +125,8 @@ def test_transform_gptq_and_compensation_compose(tmp_path: Path, registered: lis
 
     original = transformers.AutoModelForCausalLM.from_pretrained(job.model_path).eval()
     torch.testing.assert_close(checkpoint.witness_logits, original(job.witness).logits, rtol=1e-4, atol=1e-5)
-    assert (checkpoint.path / "errors.txt").read_text().splitlines() == [one.name for one in checkpoint.layers]
+    named = (checkpoint.path / "errors.txt").read_text().splitlines()
+    assert sorted(named) == sorted(one.name for one in checkpoint.layers)
 
 
 class Together(Tuning):

@@ -26,7 +26,7 @@ def pair(tmp_path: Path, family: str, group: Any, form: str) -> list[Any]:
     """The same job block by block and straight through."""
     model = families.make_model(family, tmp_path / "model")
     jobs = [make_job(model, tmp_path / name, {"main": group}, form) for name in ("blocks", "straight")]
-    blocks = run._Run(jobs[0], make_stages(jobs[0])).carry_out()
+    blocks = run.quantize_by_blocks(jobs[0], make_stages(jobs[0]))
     return [blocks, NativeBackend().quantize(jobs[1])]
 
 

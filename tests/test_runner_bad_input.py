@@ -16,7 +16,7 @@ import torch
 from runner_models import make_workplace, qrun, recipe_data, write_recipe
 from safetensors.torch import load_file, save_file
 
-from quantrecipe.modeling import writer
+from tests import faults
 
 Change = Callable[[Path, dict[str, Any]], None]
 
@@ -194,18 +194,13 @@ def test_no_space_is_seen_before_the_work(
     assert not (place / "out").exists()
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EIO])
-def test_a_write_that_fails_half_way(
-    code: int, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def fail(path: Path) -> None:
-        raise OSError(code, os.strerror(code), str(path))
-
-    monkeypatch.setattr(writer, "fsync", fail)
-    assert qrun(write_recipe(place)) == 2
-    _expect_line(capsys.readouterr().err, [])
+@pytest.mark.parametrize(("code", "at"), [(errno.ENOSPC, 9), (errno.EACCES, 60), (errno.EIO, 110)])
+def test_a_write_that_fails_half_way(code: int, at: int, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with faults.Disk(at, faults.fail(code)):
+        assert qrun(write_recipe(place)) == 2
+    _expect_line(capsys.readouterr().err, ["cannot write", os.strerror(code)])
     assert not (place / "out").exists()
-    assert not list(place.glob(".out*"))
+    assert {path.name for path in place.glob(".out*")} <= {".out.quantrecipe-part"}
 
 
 @pytest.fixture
@@ -229,8 +224,8 @@ def test_no_space_left_while_writing(
 ) -> None:
     monkeypatch.setattr("quantrecipe.runner.preflight.check_disk", lambda *_: None)
     assert qrun(write_recipe(place), "--output", tiny_disk / "out") == 2
-    _expect_line(capsys.readouterr().err, ["cannot write"])
-    assert list(tiny_disk.iterdir()) == []
+    _expect_line(capsys.readouterr().err, ["cannot write", "No space left"])
+    assert {path.name for path in tiny_disk.iterdir()} <= {".out.quantrecipe-part"}
 
 
 def test_no_permission(place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,23 +236,36 @@ def test_no_permission(place: Path, capsys: pytest.CaptureFixture[str], monkeypa
         def refuse(*_: Any, **__: Any) -> str:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-        monkeypatch.setattr("quantrecipe.runner.staging.tempfile.mkdtemp", refuse)
+        monkeypatch.setattr("quantrecipe.modeling.files.os.makedirs", refuse)
     assert qrun(write_recipe(place), "--output", locked / "out") == 2
-    _expect_line(capsys.readouterr().err, ["cannot write there", "ermission denied"])
+    _expect_line(capsys.readouterr().err, ["cannot write", "ermission denied"])
     assert list(locked.iterdir()) == []
 
 
-def test_an_interrupt_leaves_nothing(
+def test_an_interrupt_says_how_to_go_on(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupt(*_: Any) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("quantrecipe.runner.pipeline.finish", interrupt)
-    assert qrun(write_recipe(place)) == 130
+    recipe = write_recipe(place)
+    with monkeypatch.context() as early:
+        early.setattr("quantrecipe.runner.pipeline.Job", interrupt)
+        assert qrun(recipe) == 130
     _expect_line(capsys.readouterr().err, ["interrupted", "nothing half-written"])
-    assert not (place / "out").exists()
     assert not list(place.glob(".out*"))
+    with monkeypatch.context() as late:
+        late.setattr("quantrecipe.runner.pipeline.finish", interrupt)
+        assert qrun(recipe) == 130
+    _expect_line(
+        capsys.readouterr().err, ["interrupted", "work done so far (parts: 1) is kept", "the same command goes on"]
+    )
+    assert not (place / "out").exists()
+    assert [path.name for path in place.glob(".out*")] == [".out.quantrecipe-part"]
+    assert qrun(recipe, "--preflight-only") == 0
+    data = recipe_data(place) | {"evaluation": {"perplexity": None}}
+    assert qrun(write_recipe(place, data)) == 2
+    _expect_line(capsys.readouterr().err, ["differs from this one in recipe, evaluation", "--overwrite"])
 
 
 def test_a_surprise_is_one_line_and_a_traceback_with_debug(

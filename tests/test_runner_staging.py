@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from quantrecipe.errors import OutputError
-from quantrecipe.runner import staging as module
+from quantrecipe.errors import BackendError, DamageError, ModelError, OutputError
+from quantrecipe.modeling import files
+from quantrecipe.modeling.journal import Journal
 from quantrecipe.runner.staging import staging
 
 
@@ -21,6 +22,7 @@ def _left(root: Path) -> list[str]:
 
 def test_placed_in_one_step(tmp_path: Path) -> None:
     with staging(tmp_path / "out") as stage:
+        stage.begin({})
         _fill(stage.folder, "new")
         assert not (tmp_path / "out").exists()
         stage.place()
@@ -31,6 +33,7 @@ def test_placed_in_one_step(tmp_path: Path) -> None:
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_nothing_is_left_where_it_fails(tmp_path: Path, error: type[BaseException]) -> None:
     with pytest.raises(error), staging(tmp_path / "out") as stage:
+        stage.begin({})
         _fill(stage.folder, "half")
         raise error
     assert _left(tmp_path) == []
@@ -43,10 +46,12 @@ def test_a_checkpoint_is_kept_unless_overwritten(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="--overwrite"), staging(out):
         pass
     with pytest.raises(RuntimeError), staging(out, overwrite=True) as stage:
+        stage.begin({})
         _fill(stage.folder, "half")
         raise RuntimeError
     assert (out / "config.json").read_text() == "old"
     with staging(out, overwrite=True) as stage:
+        stage.begin({})
         _fill(stage.folder, "new")
         stage.place()
     assert (out / "config.json").read_text() == "new"
@@ -57,7 +62,7 @@ def test_without_exchange_two_renames_do(tmp_path: Path, monkeypatch: pytest.Mon
     class Old:
         """A C library without renameat2."""
 
-    monkeypatch.setattr(module.ctypes, "CDLL", lambda *_, **__: Old())
+    monkeypatch.setattr(files.ctypes, "CDLL", lambda *_, **__: Old())
     test_a_checkpoint_is_kept_unless_overwritten(tmp_path)
 
 
@@ -80,6 +85,7 @@ def test_two_runs_cannot_share_an_output(tmp_path: Path) -> None:
     with staging(tmp_path / "out"), pytest.raises(OutputError, match="another run"), staging(tmp_path / "out"):
         pass
     with staging(tmp_path / "out") as stage:
+        stage.begin({})
         _fill(stage.folder, "new")
         stage.place()
 
@@ -90,3 +96,70 @@ def test_a_file_in_the_way(tmp_path: Path) -> None:
         pass
     with pytest.raises(OutputError), staging(tmp_path / "out" / "below"):
         pass
+
+
+def _stop(output: Path, identity: dict[str, str], blocks: int) -> None:
+    """A run that is stopped behind so many blocks."""
+    with pytest.raises(KeyboardInterrupt) as caught, staging(output) as stage:
+        stage.begin(identity)
+        journal = Journal(stage.scratch)
+        for place in range(blocks):
+            journal.add("block", place=place)
+        journal.close()
+        raise KeyboardInterrupt
+    assert caught.value.__notes__ == [
+        f"the work done so far (parts: {blocks}) is kept; the same command goes on from there"
+    ]
+
+
+def test_what_is_finished_stays_and_the_same_run_goes_on(tmp_path: Path) -> None:
+    _stop(tmp_path / "out", {"threads": "1"}, 2)
+    assert _left(tmp_path) == [".out.quantrecipe-part"]
+    with staging(tmp_path / "out") as stage:
+        stage.begin({"threads": "1"})
+        assert stage.blocks == 2
+        _fill(stage.folder, "new")
+        stage.place()
+    assert _left(tmp_path) == ["out"]
+
+
+def test_another_run_is_refused_by_name_and_starts_anew_when_told(tmp_path: Path) -> None:
+    _stop(tmp_path / "out", {"threads": "1", "recipe, gates": "a" * 64}, 1)
+    other = {"threads": "2", "recipe, gates": "b" * 64}
+    with (
+        pytest.raises(OutputError, match=r"recipe, gates, threads \(was 1, is 2\).*--overwrite"),
+        staging(tmp_path / "out") as stage,
+    ):
+        stage.begin(other)
+    assert _left(tmp_path) == [".out.quantrecipe-part"]
+    with pytest.raises(RuntimeError), staging(tmp_path / "out") as stage:
+        stage.begin(other, overwrite=True)
+        assert stage.blocks == 0
+        raise RuntimeError
+    assert _left(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", [ModelError("x"), BackendError("x"), DamageError("x")])
+def test_what_cannot_be_mended_by_going_on_is_removed(error: Exception, tmp_path: Path) -> None:
+    _stop(tmp_path / "out", {}, 1)
+    with pytest.raises(type(error)), staging(tmp_path / "out"):
+        raise error  # before its journal is this run's: whatever a stopped run has left stays
+    assert _left(tmp_path) == [".out.quantrecipe-part"]
+    with pytest.raises(type(error)), staging(tmp_path / "out") as stage:
+        stage.begin({})
+        raise error
+    assert _left(tmp_path) == []
+
+
+def test_a_run_stopped_behind_its_last_step_had_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quantrecipe.runner.staging.remove", lambda path: None)
+    with staging(tmp_path / "out") as stage:
+        stage.begin({})
+        _fill(stage.folder, "new")
+        (stage.folder / "provenance.json").write_text("hashes")
+        stage.place()
+    monkeypatch.undo()
+    assert ".out.quantrecipe-part" in _left(tmp_path)
+    with pytest.raises(OutputError, match="had finished"), staging(tmp_path / "out"):
+        pass
+    assert _left(tmp_path) == ["out"]

@@ -3,61 +3,99 @@
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 
 from quantrecipe.errors import OutputError
+from quantrecipe.modeling import tensor_file
+from quantrecipe.modeling.files import rename, write_file
 from quantrecipe.modeling.folder import INDEX, SINGLE
 
 SHARD_BYTES = 2 * 10**9
 
 
-class ShardWriter:
-    """Collects tensors and writes a shard whenever ``shard_bytes`` are full."""
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A written shard: its tensors' names, sorted, and their bytes."""
 
-    def __init__(self, folder: Path, shard_bytes: int = SHARD_BYTES) -> None:
-        self.folder, self.shard_bytes = folder, shard_bytes
-        self._held: dict[str, torch.Tensor] = {}
-        self._held_bytes = 0
-        self._shards: list[list[str]] = []
-        self._total = 0
+    names: tuple[str, ...]
+    nbytes: int
+
+
+def part_name(index: int) -> str:
+    """What a shard is called until their number is known."""
+    return f"part-{index:05d}.safetensors"
+
+
+class ShardWriter:
+    """Collects tensors and writes a shard whenever ``shard_bytes`` are full.
+
+    done: the shards that a stopped run has left in the folder; what lies in them is passed over when it is queued
+    again. flushed: called with each shard that has been written, and its number.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        shard_bytes: int = SHARD_BYTES,
+        done: Iterable[Shard] = (),
+        flushed: Callable[[int, Shard], None] = lambda index, shard: None,
+    ) -> None:
+        self.folder, self.shard_bytes, self._flushed = folder, shard_bytes, flushed
+        self._waiting: list[tensor_file.Piece] = []
+        self._waiting_bytes = 0
+        self._shards: list[Shard] = list(done)
+        self._done = {name for shard in self._shards for name in shard.names}
+        self._names: set[str] = set()
+
+    @property
+    def count(self) -> int:
+        """Shards written so far."""
+        return len(self._shards)
 
     def add(self, name: str, tensor: torch.Tensor) -> None:
-        """Queue one tensor; each name once."""
-        if name in self._held or any(name in shard for shard in self._shards):
-            raise OutputError("tensor written twice", value=name)
-        self._held[name] = tensor.detach().to("cpu").contiguous()
-        self._held_bytes += tensor.nbytes
-        self._total += tensor.nbytes
-        if self._held_bytes >= self.shard_bytes:
+        """Queue one tensor, held in memory until its shard is full; each name once."""
+        self._queue(tensor_file.of_tensor(name, tensor))
+
+    def copy(self, name: str, path: Path, name_there: str) -> None:
+        """Queue a tensor of another safetensors file; it is never held in memory."""
+        self._queue(tensor_file.of_stored(name, path, name_there))
+
+    def _queue(self, piece: tensor_file.Piece) -> None:
+        if piece.name in self._names:
+            raise OutputError("tensor written twice", value=piece.name)
+        self._names.add(piece.name)
+        if piece.name in self._done:
+            return
+        self._waiting.append(piece)
+        self._waiting_bytes += piece.nbytes
+        if self._waiting_bytes >= self.shard_bytes:
             self._flush()
 
     def _flush(self) -> None:
-        path = self.folder / f"part-{len(self._shards):05d}.safetensors"
-        try:
-            save_file(self._held, path, metadata={"format": "pt"})
-        except (SafetensorError, OSError) as error:
-            raise _write_error(path, error) from error
-        fsync(path)
-        self._shards.append(sorted(self._held))
-        self._held, self._held_bytes = {}, 0
+        tensor_file.write_tensor_file(self.folder / part_name(self.count), self._waiting)
+        names = tuple(sorted(piece.name for piece in self._waiting))
+        self._shards.append(Shard(names, self._waiting_bytes))
+        self._waiting, self._waiting_bytes = [], 0
+        self._flushed(self.count - 1, self._shards[-1])
 
     def close(self) -> None:
         """Write what is left, give the shards their final names and write the index."""
-        if self._held or not self._shards:
+        if self._waiting or not self._shards:
             self._flush()
         count = len(self._shards)
         names = [SINGLE] if count == 1 else [f"model-{i + 1:05d}-of-{count:05d}.safetensors" for i in range(count)]
         for index, name in enumerate(names):
-            (self.folder / f"part-{index:05d}.safetensors").rename(self.folder / name)
+            rename(self.folder / part_name(index), self.folder / name)
         if count > 1:
-            weight_map = {tensor: name for shard, name in zip(self._shards, names, strict=True) for tensor in shard}
-            write_json(self.folder / INDEX, {"metadata": {"total_size": self._total}, "weight_map": weight_map})
+            pairs = list(zip(self._shards, names, strict=True))
+            weight_map = {tensor: name for shard, name in pairs for tensor in shard.names}
+            total = sum(shard.nbytes for shard in self._shards)
+            write_json(self.folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -67,22 +105,4 @@ def write_json(path: Path, data: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """A UTF-8 file, flushed to the disk."""
-    try:
-        path.write_text(text, encoding="utf-8")
-        fsync(path)
-    except OSError as error:
-        raise _write_error(path, error) from error
-
-
-def fsync(path: Path) -> None:
-    """Flush a file or folder to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _write_error(path: Path, error: Exception) -> OutputError:
-    reason = getattr(error, "strerror", None) or str(error)
-    return OutputError("cannot write", value=str(path), limit=reason, remedy="free space or choose another output")
+    write_file(path, [text.encode()])

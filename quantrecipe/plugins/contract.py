@@ -81,6 +81,7 @@ class Job:
     calibration: int64 token ids [sequences, tokens] on the CPU, or None where no method needs them.
     witness: int64 token ids [sequences, tokens], whose logits prove that the checkpoint reads back the same.
     scratch: a folder that outlives a killed run, for what a resumed one goes on from; None = not resumable.
+    spill: keep calibration activations in files of the scratch folder, one batch in memory at a time.
     trust_remote_code: the user allowed Python code that comes with the model.
     """
 
@@ -94,6 +95,7 @@ class Job:
     device: str
     progress: Progress
     scratch: Path | None = None
+    spill: bool = False
     trust_remote_code: bool = False
 
 

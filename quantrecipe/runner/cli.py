@@ -39,6 +39,12 @@ def cli() -> None:
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop; reads no weights.")
 @click.option("--preflight-only", is_flag=True, help="Check everything that can be checked, and stop.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to compute; cuda where there is one.")
+@click.option(
+    "--spill",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    help="Keep calibration activations in files; auto where they do not fit the memory.",
+)
 @click.option("--log-json", type=PATH, metavar="FILE", help="Append progress as JSON lines.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from quantrecipe import __version__
-from quantrecipe.errors import BackendError, OutputError
+from quantrecipe.errors import BackendError
 from quantrecipe.modeling.adapter import ADAPTER, has_adapter
+from quantrecipe.modeling.files import copy_file
 from quantrecipe.modeling.folder import sha256_file
 from quantrecipe.modeling.stream import compute_dtype
 from quantrecipe.modeling.writer import write_json, write_text
@@ -38,10 +38,7 @@ def copy_companions(source: Path, target: Path) -> None:
         kept = path.suffix in _COPIED and path.name not in _NOT_COPIED and not path.name.endswith(".index.json")
         if not kept or not path.is_file() or (target / path.name).exists():
             continue
-        try:
-            shutil.copyfile(path, target / path.name)
-        except OSError as error:
-            raise OutputError("cannot write", value=path.name, limit=error.strerror, remedy="free space") from error
+        copy_file(path, target / path.name)
 
 
 def provenance(prepared: Prepared, checkpoint: Checkpoint) -> dict[str, Any]:

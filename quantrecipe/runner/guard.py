@@ -34,17 +34,24 @@ def guarded(work: Callable[[], int | None], debug: bool) -> int:
         return WRONG
     except click.exceptions.Exit as done:
         return done.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        return _say(f"interrupted{NOTHING_LEFT}", INTERRUPTED, debug)
+    except (KeyboardInterrupt, click.Abort) as error:
+        return _say(f"interrupted{_notes(error) or NOTHING_LEFT}", INTERRUPTED, debug)
     except QuantRecipeError as error:
-        return _say(f"error: {error.line()}", error.exit_code, debug)
+        return _say(f"error: {error.line()}{_notes(error)}", error.exit_code, debug)
     except OSError as error:
-        return _say(f"error: {_os_line(error)}", WRONG, debug)
-    except MemoryError:
-        return _say("error: out of memory; fewer or shorter calibration samples need less", WRONG, debug)
+        return _say(f"error: {_os_line(error)}{_notes(error)}", WRONG, debug)
+    except MemoryError as error:
+        text = "out of memory; fewer or shorter calibration samples need less"
+        return _say(f"error: {text}{_notes(error)}", WRONG, debug)
     except Exception as error:
-        text = " ".join(str(error).split())[:300]
-        return _say(f"error: unexpected {type(error).__name__}: {text}; run with --debug for details", WRONG, debug)
+        text = f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return _say(f"error: {text}; run with --debug for details{_notes(error)}", WRONG, debug)
+
+
+def _notes(error: BaseException) -> str:
+    """What was noted on the way up, such as how to go on; click wraps an interrupt."""
+    notes = [*getattr(error, "__notes__", ()), *getattr(error.__cause__, "__notes__", ())]
+    return "".join(f"; {note}" for note in notes)
 
 
 def _say(line: str, code: int, debug: bool) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from quantrecipe.errors import OutputError, QuantRecipeError
 from quantrecipe.modeling.plan import Plan, PlannedModule
@@ -15,20 +16,31 @@ from quantrecipe.units import format_bytes
 RUNTIME_BYTES = 550 * 10**6
 #: What is written beside the weights: tokenizer, config, report.
 EXTRA_BYTES = 20 * 10**6
+#: Tokens of one batch on its way through a block.
+BATCH_TOKENS = 2048
+#: Share of the free memory that a run may plan with, as its needs are estimates.
+ROOM = 0.8
+
+Spill = Literal["auto", "always", "never"]
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """Lines of what is needed, in bytes. weights_after: as written. disk: with everything beside it."""
+    """Lines of what is needed, in bytes. weights_after: as written. scratch: what lies beside it meanwhile.
+
+    spills: calibration activations live in files, one batch in memory at a time.
+    """
 
     weights_before: int
     weights_after: int
     memory: dict[str, int] = field(default_factory=dict)
+    scratch: int = 0
+    spills: bool = False
 
     @property
     def disk(self) -> int:
-        """Bytes on disk."""
-        return self.weights_after + EXTRA_BYTES
+        """Bytes on disk at the most."""
+        return self.weights_after + self.scratch + EXTRA_BYTES
 
     @property
     def total_memory(self) -> int:
@@ -44,6 +56,7 @@ class Sizes:
     hidden: int
     calibration_tokens: int
     streams: bool = True
+    spills: bool = False
 
 
 def count_needs(plan: Plan, weights_before: int, sizes: Sizes) -> Needs:
@@ -61,10 +74,26 @@ def count_needs(plan: Plan, weights_before: int, sizes: Sizes) -> Needs:
         memory["embeddings and head"] = outside if plan.needs_calibration else 0
     if plan.needs_calibration:
         memory["Hessian and its factor (K x K, fp32)"] = 2 * max(_hessian(module) for module in plan.quantized)
-        memory["calibration activations"] = sizes.calibration_tokens * sizes.hidden * sizes.itemsize
+        memory |= _activations(plan, sizes)
     saved = sum(_dense(module, sizes.itemsize) - (module.packed_bytes or 0) for module in plan.quantized)
     kept = {name: size for name, size in memory.items() if size}
-    return Needs(weights_before, weights_before - saved, kept)
+    scratch = sum(module.packed_bytes or 0 for module in plan.quantized)
+    scratch += 2 * sizes.calibration_tokens * sizes.hidden * sizes.itemsize
+    return Needs(weights_before, weights_before - saved, kept, scratch, sizes.spills)
+
+
+def _activations(plan: Plan, sizes: Sizes) -> dict[str, int]:
+    """Hidden states in front of a block and behind it, and what its widest layers hold of the batches in flight.
+
+    Inside a block a batch holds the residual and, where it is widest, three tensors of the MLP's width (a gate, what
+    it gates, their product). All batches are in flight together, or one where activations are spilled.
+    """
+    widest = max(max(one.info.rows, one.info.columns) for one in plan.modules if one.info.block is not None)
+    tokens = min(sizes.calibration_tokens, BATCH_TOKENS) if sizes.spills else sizes.calibration_tokens
+    return {
+        "calibration activations between blocks": 2 * tokens * sizes.hidden * sizes.itemsize,
+        "calibration activations inside a block": tokens * (sizes.hidden + 3 * widest) * sizes.itemsize,
+    }
 
 
 def _dense(module: PlannedModule, itemsize: int) -> int:
@@ -85,6 +114,12 @@ def check_disk(needs: Needs, output: Path) -> None:
             f"no space for the checkpoint: it needs {format_bytes(needs.disk)} and {place} has {format_bytes(free)}",
             remedy="free space or choose another output",
         )
+
+
+def fits(needs: Needs, device: str) -> bool:
+    """Whether the run fits the free memory with room to spare; True where that is not known."""
+    free = available_memory() if device == "cpu" else None
+    return free is None or needs.total_memory <= ROOM * free
 
 
 def check_memory(needs: Needs, device: str) -> None:

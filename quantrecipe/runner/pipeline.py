@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from quantrecipe.errors import BackendError, OutputError
+from quantrecipe.modeling.identity import identity
 from quantrecipe.plugins.contract import Checkpoint, Job, Progress
 from quantrecipe.recipe import Recipe
 from quantrecipe.recipe_file import load_recipe
@@ -20,6 +21,7 @@ from quantrecipe.runner.gates import Evidence
 from quantrecipe.runner.judge import Unsure, exit_code
 from quantrecipe.runner.locate import find
 from quantrecipe.runner.meter import Meter
+from quantrecipe.runner.needs import Spill
 from quantrecipe.runner.preflight import Prepared, preflight
 from quantrecipe.runner.progress import Quiet
 from quantrecipe.runner.report.write import write_report
@@ -40,6 +42,7 @@ class Options:
     command: str | None = None
     unsure: Unsure = "extend"
     baseline: StoredBaseline | None = None
+    spill: Spill = "auto"
 
 
 @dataclass(slots=True)
@@ -65,17 +68,20 @@ def run(  # noqa: PLR0913 - the public surface; all but the recipe by keyword
     command: str | None = None,
     unsure: Unsure = "extend",
     baseline: str | Path | None = None,
+    spill: Spill = "auto",
 ) -> Result:
-    """Carry a recipe out. Raises QuantRecipeError; then nothing is left behind.
+    """Carry a recipe out, or go on where a run that was stopped left off. Raises QuantRecipeError.
 
-    model, output: instead of the recipe's. overwrite: replace a checkpoint that the output holds.
-    device: ``cpu`` or ``cuda``; None = cuda where there is one. unsure: what becomes of a gate whose interval
-    holds the limit: ``extend`` measures more windows. baseline: accepted results to be no worse than.
+    model, output: instead of the recipe's. overwrite: replace a checkpoint that the output holds, and what is left
+    of a stopped run that differs from this one. device: ``cpu`` or ``cuda``; None = cuda where there is one.
+    unsure: what becomes of a gate whose interval holds the limit: ``extend`` measures more windows. baseline:
+    accepted results to be no worse than. spill: whether calibration activations live in files; auto = where they
+    do not fit the memory.
     """
     asked = load_recipe(recipe) if isinstance(recipe, str | Path) else recipe
     asked = override(asked, model, output)
     accepted = None if baseline is None else StoredBaseline.read(Path(baseline))
-    options = Options(overwrite, device, trust_remote_code, command, unsure, accepted)
+    options = Options(overwrite, device, trust_remote_code, command, unsure, accepted, spill)
     shown, meter = progress or Quiet(), Meter()
     shown.start("preflight")
     with meter.stage("resolve"):
@@ -83,7 +89,8 @@ def run(  # noqa: PLR0913 - the public surface; all but the recipe by keyword
         target = Path(asked.output.path)
     with staging(target, overwrite, keep=model_path) as stage:
         with meter.stage("preflight"):
-            prepared = preflight(asked, model_path, target, device, trust_remote_code)
+            prepared = preflight(asked, model_path, target, device, trust_remote_code, spill)
+            stage.begin(identity_of(prepared), overwrite)
         return _carry_out(Run(prepared, options, shown, meter, stage))
 
 
@@ -133,6 +140,13 @@ def _appraise(run: Run, checkpoint: Checkpoint, size: dict[str, Any]) -> Apprais
     return with_peak(found, prepared.recipe, run.meter.peak)
 
 
+def identity_of(prepared: Prepared) -> dict[str, str]:
+    """What a run that goes on must have in common with the one that was stopped."""
+    calibration = None if prepared.calibration is None else prepared.calibration.tokens
+    tokens = {"calibration tokens": calibration, "witness tokens": prepared.witness}
+    return identity(prepared.recipe, prepared.folder, prepared.device, tokens)
+
+
 def _quantize(run: Run) -> Checkpoint:
     prepared = run.prepared
     job = Job(
@@ -145,6 +159,8 @@ def _quantize(run: Run) -> Checkpoint:
         format=prepared.format,
         device=prepared.device,
         progress=run.progress,
+        scratch=run.staging.scratch,
+        spill=prepared.needs.spills,
         trust_remote_code=run.options.trust_remote_code,
     )
     with run.meter.stage("quantize"):

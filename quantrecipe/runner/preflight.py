@@ -18,7 +18,7 @@ from quantrecipe.runner.calibration import CalibrationTokens, calibration_tokens
 from quantrecipe.runner.capability import choose_backend
 from quantrecipe.runner.engine_check import check_engine, is_odd
 from quantrecipe.runner.evaluate import evaluation_windows
-from quantrecipe.runner.needs import Needs, Sizes, check_disk, check_memory, count_needs
+from quantrecipe.runner.needs import Needs, Sizes, Spill, check_disk, check_memory, count_needs, fits
 from quantrecipe.runner.plan_notes import plan_notes
 from quantrecipe.runner.tasks import check_tasks
 from quantrecipe.runner.tokens import Windows, load_tokenizer
@@ -57,8 +57,13 @@ def choose_device(asked: str | None) -> str:
     return asked or ("cuda" if there else "cpu")
 
 
-def preflight(
-    recipe: Recipe, model_path: Path, output: Path, device: str | None = None, trust_remote_code: bool = False
+def preflight(  # noqa: PLR0913, PLR0917 - what was said on the command line
+    recipe: Recipe,
+    model_path: Path,
+    output: Path,
+    device: str | None = None,
+    trust_remote_code: bool = False,
+    spill: Spill = "auto",
 ) -> Prepared:
     """Check the recipe against model, backend, engine, texts, disk and memory. Raises QuantRecipeError."""
     check_tasks(recipe)
@@ -70,7 +75,7 @@ def preflight(
     plan = make_plan(recipe, skeleton.linears())
     backend, form, note = choose_backend(recipe, is_odd(plan), where)
     check_engine(recipe, plan, form)
-    needs = plan_needs(recipe, plan, skeleton, backend)
+    needs = _fitting_needs(recipe, plan, skeleton, backend, spill, where)
     check_disk(needs, output)
     check_memory(needs, where)
     tokenizer = load_tokenizer(model_path, trust_remote_code)
@@ -85,7 +90,18 @@ def preflight(
     )  # fmt: skip
 
 
-def plan_needs(recipe: Recipe, plan: Plan, skeleton: Skeleton, backend: Backend) -> Needs:
+def _fitting_needs(  # noqa: PLR0913, PLR0917 - what a run is decided by
+    recipe: Recipe, plan: Plan, skeleton: Skeleton, backend: Backend, spill: Spill, device: str
+) -> Needs:
+    """What the run will take; activations are spilled to files where asked for, or where they do not fit."""
+    if spill != "always":
+        needs = plan_needs(recipe, plan, skeleton, backend)
+        if spill == "never" or fits(needs, device):
+            return needs
+    return plan_needs(recipe, plan, skeleton, backend, spills=True)
+
+
+def plan_needs(recipe: Recipe, plan: Plan, skeleton: Skeleton, backend: Backend, spills: bool = False) -> Needs:
     """What the run will take, from the model's shapes."""
     config = skeleton.model.config.get_text_config()
     length = min(recipe.calibration.sequence_length, position_limit(skeleton) or recipe.calibration.sequence_length)
@@ -94,6 +110,7 @@ def plan_needs(recipe: Recipe, plan: Plan, skeleton: Skeleton, backend: Backend)
         hidden=int(config.hidden_size),
         calibration_tokens=recipe.calibration.samples * length if plan.needs_calibration else 0,
         streams=backend.capabilities().streams,
+        spills=spills,
     )
     return count_needs(plan, skeleton.folder.nbytes, sizes)
 

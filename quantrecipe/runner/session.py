@@ -9,12 +9,16 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
 from quantrecipe.recipe import Recipe
 from quantrecipe.runner.progress import Together, for_terminal
 from quantrecipe.units import format_bytes
+
+if TYPE_CHECKING:
+    from quantrecipe.runner.needs import Spill
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,7 @@ class Choices:
     preflight_only: bool
     device: str | None
     log_json: Path | None
+    spill: Spill
     trust_remote_code: bool
     debug: bool
 
@@ -49,6 +54,7 @@ def carry_out(recipe: Recipe, path: Path, choices: Choices) -> int:
             device=choices.device,
             progress=shown,
             trust_remote_code=choices.trust_remote_code,
+            spill=choices.spill,
             command=_command(path),
         )
     finally:
@@ -70,7 +76,7 @@ def _preflight(recipe: Recipe, choices: Choices, shown: Together) -> int:
     shown.start("preflight")
     model = find(asked.model.id, asked.model.revision)
     check_output(target, choices.overwrite, keep=model)
-    prepared = preflight(asked, model, target, choices.device, choices.trust_remote_code)
+    prepared = preflight(asked, model, target, choices.device, choices.trust_remote_code, choices.spill)
     for note in prepared.notes:
         shown.note(note)
     shown.close()

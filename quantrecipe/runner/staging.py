@@ -1,67 +1,149 @@
-"""The output folder: filled under a temporary name, locked, and put in its place in one step or not at all."""
+"""The output folder: filled beside it, locked, and put in its place in one step or not at all.
+
+Beside ``out`` lies ``.out.quantrecipe-part`` while a run is under way and where one was stopped: the journal, what is
+finished, and ``checkpoint``, which becomes the output. None of it can be taken for a checkpoint: only the last step
+gives it the output's name. ``.out.lock`` keeps two runs from one output (flock: the kernel lets go of it however a
+run ends; on NFS it holds among machines where the server does locking, since Linux 2.6.12, and not with nolock).
+"""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import errno
 import fcntl
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from quantrecipe.errors import OutputError
-from quantrecipe.modeling.writer import fsync
+from quantrecipe.errors import BackendError, DamageError, ModelError, OutputError
+from quantrecipe.modeling.files import exchange, explained, fsync, make_folder, remove, rename
+from quantrecipe.modeling.folder import sha256_file
+from quantrecipe.modeling.identity import differences
+from quantrecipe.modeling.journal import Journal, read_lines
 
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+#: The file that tells one finished checkpoint from another: it holds the hashes of all others.
+MARK = "provenance.json"
 
 
 @dataclass(slots=True)
 class Staging:
-    """A temporary folder beside the output, on the same file system."""
+    """The scratch folder beside the output, on the same file system. begun: its journal is this run's."""
 
     output: Path
-    folder: Path
+    scratch: Path
+    begun: bool = False
     placed: bool = False
 
+    @property
+    def folder(self) -> Path:
+        """What becomes the output."""
+        return self.scratch / "checkpoint"
+
+    def begin(self, identity: dict[str, str], overwrite: bool = False) -> None:
+        """Start the scratch folder, or go on with one that a stopped run has left.
+
+        Raises OutputError where that run was another, naming what differs; ``overwrite`` starts anew then.
+        """
+        before = next((line["identity"] for line in read_lines(self.scratch) if line["kind"] == "begin"), None)
+        changed = [] if before is None else differences(before, identity)
+        if changed and not overwrite:
+            raise OutputError(
+                f"a run that was stopped here differs from this one in {', '.join(changed)}",
+                value=str(self.scratch),
+                remedy="put that back to go on where it was, or start anew with --overwrite",
+            )
+        if changed or before is None:
+            remove(self.scratch)
+            make_folder(self.scratch)
+            journal = Journal(self.scratch)
+            journal.add("begin", identity=identity)
+            journal.close()
+        make_folder(self.folder)
+        fsync(self.output.parent)
+        self.begun = True
+
     def place(self) -> None:
-        """Rename the temporary folder to the output; an older output is exchanged for it and removed."""
+        """Rename the finished folder to the output; an older output is exchanged for it and removed."""
         for path in sorted(self.folder.rglob("*")):
             fsync(path)
         fsync(self.folder)
+        journal = Journal(self.scratch)
+        if (self.folder / MARK).exists():
+            journal.add("placing", mark=sha256_file(self.folder / MARK))
+        journal.close()
         if self.output.is_symlink() or not self.output.exists():
-            self.folder.rename(self.output)
+            rename(self.folder, self.output)
         elif not any(self.output.iterdir()):
             self.output.rmdir()
-            self.folder.rename(self.output)
+            rename(self.folder, self.output)
         else:
-            _exchange(self.folder, self.output)
-            shutil.rmtree(self.folder)
+            exchange(self.folder, self.output)
         self.placed = True
         fsync(self.output.parent)
+        remove(self.scratch)
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks, or shards where nothing is computed block by block, the journal holds."""
+        lines = [line for line in read_lines(self.scratch) if line["kind"] in ("block", "shard")]
+        return len({(line["kind"], line.get("place", line.get("index"))) for line in lines})
 
 
 @contextmanager
 def staging(output: Path, overwrite: bool = False, keep: Path | None = None) -> Iterator[Staging]:
-    """A locked temporary folder for ``output``; removed again unless it was placed.
+    """A locked place for ``output``'s making. Unless it was placed, what is finished stays for the next run.
 
     keep: the model's own folder, which must not be overwritten. Raises OutputError where the output holds a
     checkpoint (without ``overwrite``) or anything else, is in use by another run, or cannot be written.
     """
     output = output.absolute()
-    check_output(output, overwrite, keep)
-    with _lock(output):
+    if not _finished(output):
         check_output(output, overwrite, keep)
-        stage = Staging(output, _temporary(output))
+    with _lock(output):
+        _clear_finished(output, overwrite)
+        check_output(output, overwrite, keep)
+        stage = Staging(output, scratch_of(output))
         try:
             yield stage
-        finally:
-            if not stage.placed:
-                shutil.rmtree(stage.folder, ignore_errors=True)
+        except BaseException as error:
+            _leave(stage, error)
+            raise
+
+
+def scratch_of(output: Path) -> Path:
+    """The scratch folder of an output."""
+    return output.with_name(f".{output.name}.quantrecipe-part")
+
+
+def _leave(stage: Staging, error: BaseException) -> None:
+    """Keep what another run can go on from and say so; remove what it cannot."""
+    if stage.placed:
+        return
+    hopeless = stage.begun and isinstance(error, BackendError | ModelError | DamageError)
+    blocks = 0 if hopeless else stage.blocks
+    if blocks:
+        error.add_note(f"the work done so far (parts: {blocks}) is kept; the same command goes on from there")
+    elif stage.begun:
+        remove(stage.scratch)
+
+
+def _clear_finished(output: Path, overwrite: bool) -> None:
+    """Remove what a run has left that was stopped behind its last step; say so where nothing is left to do."""
+    if _finished(output):
+        remove(scratch_of(output))
+        if not overwrite:
+            raise OutputError(
+                "the run that was stopped here had finished: its checkpoint is whole",
+                value=str(output),
+                remedy="nothing is left to do; --overwrite makes it again",
+            )
+
+
+def _finished(output: Path) -> bool:
+    """Whether a stopped run had put its checkpoint in place already, and left only its scratch folder."""
+    placing = [line for line in read_lines(scratch_of(output)) if line["kind"] == "placing"]
+    mark = output / MARK
+    return bool(placing) and mark.is_file() and sha256_file(mark) == placing[-1]["mark"]
 
 
 def check_output(output: Path, overwrite: bool, keep: Path | None = None) -> None:
@@ -100,22 +182,12 @@ def _contains(output: Path, model: Path) -> bool:
     return real == other or real in other.parents
 
 
-def _temporary(output: Path) -> Path:
-    """An empty folder beside the output, with the permissions of any new folder."""
-    with _explained(output.parent):
-        folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.partial-", dir=output.parent))
-        mask = os.umask(0)
-        os.umask(mask)
-        folder.chmod(0o777 & ~mask)
-        return folder
-
-
 @contextmanager
 def _lock(output: Path) -> Iterator[None]:
     """Hold ``.<name>.lock`` beside the output while a run writes it."""
     path = output.parent / f".{output.name}.lock"
-    with _explained(output.parent):
-        output.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(output.parent)
+    with explained(output.parent):
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     if not _locked(handle, path):
         os.close(handle)
@@ -136,34 +208,3 @@ def _locked(handle: int, path: Path) -> bool:
         return path.stat().st_ino == os.fstat(handle).st_ino
     except OSError:
         return False
-
-
-@contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    """Turn an OSError into one line that names the folder."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            "cannot write there", value=str(folder), limit=error.strerror, remedy="choose another output"
-        ) from error
-
-
-def _exchange(new: Path, old: Path) -> None:
-    """Swap two folders in one step where the kernel can (Linux), else in two renames."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if hasattr(libc, "renameat2"):
-        done = libc.renameat2(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(old), _RENAME_EXCHANGE)
-        if done == 0:
-            return
-        if ctypes.get_errno() not in (errno.ENOSYS, errno.EINVAL):
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(old))
-    aside = new.with_name(f"{new.name}-old")
-    old.rename(aside)
-    try:
-        new.rename(old)
-    except OSError:
-        with contextlib.suppress(OSError):
-            aside.rename(old)
-        raise
-    aside.rename(new)

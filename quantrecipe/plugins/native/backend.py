@@ -25,6 +25,7 @@ CAPABILITIES = Capabilities(
     transforms=("smoothquant", "awq", "outlier-suppression-plus"),
     compensations=("lorc",),
     streams=True,
+    resumes=True,
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -19,7 +19,7 @@ from quantrecipe.plugins.native.linear import get_weight
 from quantrecipe.plugins.native.qparams import Quantized, Storage
 from quantrecipe.plugins.native.record import digest, output_error, relative_error
 from quantrecipe.plugins.native.stages import Block, Compensated, Parameters, Stages
-from quantrecipe.plugins.native.walk import walk_block
+from quantrecipe.plugins.native.walk import Run, Walk
 from quantrecipe.schemes import QuantizationArgs
 
 
@@ -29,7 +29,7 @@ class Artefact:
 
     tensors: by the name that they are written under. replaced: what of the original they stand for, by the names of
     ``Naming.replaces``. changed: parameters that a transform rewrote, each with the digest of what is computed with.
-    beside: the compensation's tensors.
+    beside: the compensation's tensors. witness: the quantized model's logits, in the last artefact.
     """
 
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -38,6 +38,7 @@ class Artefact:
     beside: dict[str, torch.Tensor] = field(default_factory=dict)
     records: list[LayerRecord] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    witness: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,22 +91,36 @@ class Naming:
         return None
 
 
+#: Computes a block's outputs on a stream and keeps them somewhere.
+Behind = Callable[[Run, Sequence[torch.Tensor]], Sequence[torch.Tensor]]
+
+
+@dataclass(frozen=True, slots=True)
 class Worker:
-    """Carries out the steps of blocks; holds nothing but what all blocks share."""
+    """Carries out the steps of blocks; holds nothing but what all blocks share.
 
-    def __init__(self, stages: Stages, storage: Storage, naming: Naming, note: Callable[[str], None]) -> None:
-        self.stages, self.storage, self.naming, self.note = stages, storage, naming, note
+    walk: how layers meet their inputs, ``walk_block`` or ``walk_bounded``. note: one line for the user.
+    """
 
-    def carry_out(self, block: Block, outputs_wanted: bool) -> tuple[Artefact, list[torch.Tensor]]:
-        """Transform, quantize and tune the block; what it leaves, and its outputs on the quantized stream."""
+    stages: Stages
+    storage: Storage
+    naming: Naming
+    walk: Walk
+    note: Callable[[str], None]
+
+    def carry_out(self, block: Block, behind: Behind | None) -> tuple[Artefact, Sequence[torch.Tensor]]:
+        """Transform, quantize and tune the block; what it leaves, and its outputs on the quantized stream.
+
+        behind: None where nobody wants the outputs; they are () then.
+        """
         artefact = Artefact()
         for transform in self.stages.transforms:
             transform.apply(block)
-        outputs = self._quantize(block, artefact, outputs_wanted)
+        outputs = self._quantize(block, artefact, behind)
         self.add_changed(block, artefact)
         return artefact, outputs
 
-    def _quantize(self, block: Block, artefact: Artefact, outputs_wanted: bool) -> list[torch.Tensor]:
+    def _quantize(self, block: Block, artefact: Artefact, behind: Behind | None) -> Sequence[torch.Tensor]:
         """Data-free layers, then those that look at inputs as the inputs reach them, then whole-block methods."""
         tuned = {name: one for name, one in block.layers.items() if one.group.method.name in self.stages.tunings}
         single = {name: one for name, one in block.layers.items() if name not in tuned}
@@ -113,20 +128,19 @@ class Worker:
             if not layer.wants_inputs:
                 self.quantize_layer(layer, None, artefact)
         if "quantized" not in block.inputs:
-            return []
+            return ()
         waiting = {name: one.module for name, one in single.items() if one.wants_inputs}
+        inputs = block.inputs["quantized"]
         with quantized_inputs(input_schemes(block.layers.values())):
-            outputs = walk_block(
+            outputs: Sequence[torch.Tensor] = self.walk(
                 block.run,
-                list(block.inputs["quantized"]),
+                inputs,
                 waiting,
                 lambda name, hessian: self.quantize_layer(single[name], hessian, artefact),
-                outputs_wanted=outputs_wanted and not tuned,
+                behind is not None and not tuned,
             )
             self._tune(block, list(tuned.values()), artefact)
-            if tuned and outputs_wanted:
-                outputs = [block.run(batch) for batch in block.inputs["quantized"]]
-        return outputs
+            return behind(block.run, inputs) if behind is not None and not outputs else outputs
 
     def _tune(self, block: Block, layers: list[Layer], artefact: Artefact) -> None:
         def put(layer: Layer, quantized: Quantized, record: LayerRecord) -> None:

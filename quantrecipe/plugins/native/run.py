@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import torch
 
+from quantrecipe.modeling.files import remove
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.skeleton import Skeleton
 from quantrecipe.modeling.stream import Stream, compute_dtype
-from quantrecipe.modeling.writer import ShardWriter
 from quantrecipe.plugins.contract import Checkpoint, Job
 from quantrecipe.plugins.native.activations import quantized_inputs
 from quantrecipe.plugins.native.block import Artefact, Naming, Worker, input_schemes
+from quantrecipe.plugins.native.bounded import walk_bounded
 from quantrecipe.plugins.native.checks import check_job
 from quantrecipe.plugins.native.expert_tokens import expert_notes
 from quantrecipe.plugins.native.formats import format_named
 from quantrecipe.plugins.native.layers import Layer
 from quantrecipe.plugins.native.make_stages import make_stages
 from quantrecipe.plugins.native.record import digest
-from quantrecipe.plugins.native.rest import write_configs, write_unchanged
+from quantrecipe.plugins.native.rest import IN_OUTPUT, assemble
+from quantrecipe.plugins.native.scratch import Kept, Scratch
 from quantrecipe.plugins.native.stages import Block, Parameters, Side, Stages
+from quantrecipe.plugins.native.states import Hidden, States
 from quantrecipe.plugins.native.straight import is_straight, quantize_straight
+from quantrecipe.plugins.native.walk import walk_block
 
 #: Tokens a batch: long enough for full matrix products, short enough for the cache.
 BATCH_TOKENS = 2048
@@ -30,15 +35,31 @@ BATCH_TOKENS = 2048
 
 @torch.inference_mode()
 def quantize(job: Job) -> Checkpoint:
-    """Carry the job out; fills ``job.output_path`` with weights and config.json."""
+    """Carry the job out; fills ``job.output_path`` with weights and config.json.
+
+    What is finished lies in ``job.scratch`` and is not done again; without one it lies in the output folder for
+    the time being.
+    """
     stages = make_stages(job)
-    return quantize_straight(job, stages) if is_straight(job, stages) else _Run(job, stages).carry_out()
+    return quantize_straight(job, stages) if is_straight(job, stages) else quantize_by_blocks(job, stages)
+
+
+def quantize_by_blocks(job: Job, stages: Stages) -> Checkpoint:
+    """Carry the job out with a forward pass, one decoder block at a time."""
+    folder = job.scratch or job.output_path / IN_OUTPUT
+    run = _Run(job, stages, folder)
+    try:
+        return run.carry_out()
+    finally:
+        run.scratch.close()
+        if job.scratch is None:
+            remove(folder)
 
 
 class _Run:
     """One job under way."""
 
-    def __init__(self, job: Job, stages: Stages) -> None:
+    def __init__(self, job: Job, stages: Stages, folder: Path) -> None:
         self.job, self.stages = job, stages
         self.skeleton = Skeleton(ModelFolder.open(job.model_path), job.trust_remote_code)
         form = format_named(job.format, any(not one.info.is_plain for one in job.plan.quantized))
@@ -46,32 +67,51 @@ class _Run:
         self.dtype = compute_dtype(self.skeleton.dtype, job.device)
         self.naming = Naming.of(self.skeleton, form)
         storage = form.storage(self.skeleton.dtype, self.dtype)
-        self.worker = Worker(self.stages, storage, self.naming, self._note)
+        walk = walk_bounded if job.spill else walk_block
+        self.worker = Worker(self.stages, storage, self.naming, walk, self._note)
         self.witness = self._stream(job.witness)
         self.calibration = self._calibration()
-        self.total = Artefact()
-        self.writer = ShardWriter(job.output_path)
+        self.notes: list[str] = []
+        facts = {"batch of tokens": str(BATCH_TOKENS), "dtype": str(self.dtype), "format": form.name}
+        self.scratch = Scratch(folder, facts)
+        self.states = States(self.scratch, job.device, job.spill)
 
     def carry_out(self) -> Checkpoint:
-        """Blocks in order, then what lies outside them, then the config."""
+        """Blocks in order, then what lies outside them; then all of it into the checkpoint's files."""
+        count = len(self.skeleton.blocks)
+        if self._missing():
+            self._quantize(count)
+        else:
+            self.job.progress.note(f"going on behind block {count} of {count}: the last run had quantized all")
+        kept = [one for place in range(count + 1) if (one := self.scratch.artefact(place)) is not None]
+        assemble(self.job, self.skeleton, self.naming, self.stages, kept)
+        return self._checkpoint(kept)
+
+    def _missing(self) -> bool:
+        """Whether some block, or what lies outside them, is still to be done."""
+        return any(self.scratch.artefact(place) is None for place in range(len(self.skeleton.blocks) + 1))
+
+    def _quantize(self, count: int) -> None:
+        """The blocks that are left, from the hidden states that were saved, and what lies outside the blocks."""
         hidden, seen, outside = self._enter()
-        self.job.progress.start("quantize", len(self.skeleton.blocks), "blocks")
-        for index, block in enumerate(self.skeleton.blocks):
+        self.job.progress.start("quantize", count, "blocks")
+        start, saved, saved_seen = self.states.resume(hidden, count)
+        if start:
+            hidden, seen = saved, saved_seen
+            self.job.progress.note(f"going on at block {start + 1} of {count}, where the last run was stopped")
+            self.job.progress.advance(start, block=self.skeleton.blocks[start - 1].name)
+        for index in range(start, count):
             hidden, seen = self._block(index, hidden, seen)
-            self.job.progress.advance(1, block=block.name)
+            self.job.progress.advance(1, block=self.skeleton.blocks[index].name)
         for layer in self._layers(None):
             self.worker.quantize_layer(layer, None, outside)
-        self._keep(outside)
-        with quantized_inputs(input_schemes(self._layers(None)), as_transformers=True):
-            pairs = zip(self.witness.batches, seen, strict=True)
-            logits = torch.cat([self.witness.logits(*pair) for pair in pairs])
-        self._finish()
-        return self._checkpoint(logits.float().cpu())
+        outside.witness = self._logits(seen)
+        self._keep(count, outside)
 
-    def _enter(self) -> tuple[dict[Side, list[torch.Tensor]], list[torch.Tensor], Artefact]:
+    def _enter(self) -> tuple[Hidden, list[torch.Tensor], Artefact]:
         """The streams in front of the first block, and what transforms have made of the embeddings before it."""
         sides = self._sides() if self.calibration is not None else frozenset()
-        hidden: dict[Side, list[torch.Tensor]] = {}
+        hidden: Hidden = {}
         self.skeleton.materialize_outside(self.dtype, self.job.device)
         if self.calibration is not None and "original" in sides:
             hidden["original"] = self.calibration.enter(loaded=True)
@@ -80,22 +120,25 @@ class _Run:
             hidden["quantized"] = self.calibration.enter(loaded=True)
         return hidden, self.witness.enter(loaded=True), outside
 
-    def _block(
-        self, index: int, hidden: dict[Side, list[torch.Tensor]], seen: list[torch.Tensor]
-    ) -> tuple[dict[Side, list[torch.Tensor]], list[torch.Tensor]]:
-        """Carry out one block; the hidden states behind it."""
+    def _block(self, index: int, hidden: Hidden, seen: list[torch.Tensor]) -> tuple[Hidden, list[torch.Tensor]]:
+        """Carry out one block, keep what it leaves, and return the hidden states behind it."""
         name = self.skeleton.blocks[index].name
+        last = index == len(self.skeleton.blocks) - 1
         self.skeleton.materialize(name, self.dtype, self.job.device)
         block = self._open(index, hidden)
-        artefact, outputs = self.worker.carry_out(block, index < len(self.skeleton.blocks) - 1)
-        self._keep(artefact)
+        behind = None if last else partial(self.states.behind, "quantized", index)
+        artefact, outputs = self.worker.carry_out(block, behind)
         with quantized_inputs(input_schemes(block.layers.values()), as_transformers=True):
             seen = [self.witness.call(index, batch) for batch in seen]
         self.skeleton.release(name)
-        behind = {"original": list(block.targets), "quantized": outputs}
-        return {side: behind[side] for side in hidden}, seen
+        self._keep(index, artefact)
+        found: Hidden = {"original": block.targets, "quantized": outputs}
+        hidden = {side: found[side] for side in hidden}
+        if not last:
+            self.states.save(index + 1, hidden, seen)
+        return hidden, seen
 
-    def _open(self, index: int, hidden: dict[Side, list[torch.Tensor]]) -> Block:
+    def _open(self, index: int, hidden: Hidden) -> Block:
         stream = self.calibration
         run = partial(stream.call, index) if stream is not None else partial(self.witness.call, index)
         block = Block(
@@ -109,7 +152,7 @@ class _Run:
             note=self._note,
         )
         if "original" in hidden:
-            block.targets = [run(batch) for batch in hidden["original"]]
+            block.targets = self.states.behind("original", index, run, hidden["original"])
         return block
 
     def _stream(self, tokens: torch.Tensor) -> Stream:
@@ -131,6 +174,12 @@ class _Run:
             if planned.info.block == block and planned.group is not None:
                 yield Layer(planned, planned.group, self.skeleton.model.get_submodule(planned.name))
 
+    def _logits(self, seen: list[torch.Tensor]) -> torch.Tensor:
+        """The witness's, fp32 on the CPU."""
+        with quantized_inputs(input_schemes(self._layers(None)), as_transformers=True):
+            pairs = zip(self.witness.batches, seen, strict=True)
+            return torch.cat([self.witness.logits(*pair) for pair in pairs]).float().cpu()
+
     def _stored_dtype(self, parameter: str) -> torch.dtype:
         original = self.naming.original(parameter)
         return self.skeleton.dtype if original is None else self.skeleton.folder.info(original).dtype
@@ -145,33 +194,25 @@ class _Run:
         return artefact
 
     def _note(self, text: str) -> None:
-        self.total.notes.append(text)
+        self.notes.append(text)
         self.job.progress.note(text)
 
-    def _keep(self, artefact: Artefact) -> None:
-        for name, tensor in artefact.tensors.items():
-            self.writer.add(name, tensor)
-        self.total.replaced += artefact.replaced
-        self.total.changed |= artefact.changed
-        self.total.records += artefact.records
-        self.total.beside.update(artefact.beside)
+    def _keep(self, place: int, artefact: Artefact) -> None:
+        """Write an artefact to the scratch folder, with what has been noted since the last."""
+        artefact.notes, self.notes = self.notes, []
+        self.scratch.keep(place, artefact)
 
-    def _finish(self) -> None:
-        write_unchanged(self.skeleton, self.naming, set(self.total.replaced), self.writer)
-        self.writer.close()
-        write_configs(self.job, self.skeleton.folder.config, self.naming, self.stages)
-        if self.stages.compensation is not None:
-            self.stages.compensation.write(self.job.output_path, self.total.beside)
-
-    def _checkpoint(self, logits: torch.Tensor) -> Checkpoint:
+    def _checkpoint(self, kept: list[Kept]) -> Checkpoint:
         order = {planned.name: place for place, planned in enumerate(self.job.plan.quantized)}
-        beside = {name: digest(tensor) for name, tensor in self.total.beside.items()}
-        details = {"changed_parameters": self.total.changed, "adapter": beside}
+        records = [record for one in kept for record in one.records]
+        beside = {name: digest(tensor) for one in kept for name, tensor in one.beside_tensors().items()}
+        changed = {name: known for one in kept for name, known in one.changed.items()}
+        details = {"changed_parameters": changed, "adapter": beside}
         return Checkpoint(
             path=self.job.output_path,
             format=self.naming.format.name,
-            layers=tuple(sorted(self.total.records, key=lambda record: order[record.name])),
-            witness_logits=logits,
-            notes=(*self.total.notes, *expert_notes(self.total.records)),
+            layers=tuple(sorted(records, key=lambda record: order[record.name])),
+            witness_logits=kept[-1].witness_logits(),
+            notes=(*(note for one in kept for note in one.notes), *expert_notes(records)),
             details={name: part for name, part in details.items() if part},
         )

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 
 import torch
 
@@ -28,6 +29,7 @@ from quantrecipe.plugins.native.layers import check_finite, choose_codes
 from quantrecipe.plugins.native.qparams import Quantized, joined
 from quantrecipe.plugins.native.record import digest_bytes, served_weight
 from quantrecipe.plugins.native.rest import write_configs, write_unchanged
+from quantrecipe.plugins.native.shard_log import ShardLog
 from quantrecipe.plugins.native.stages import Stages
 from quantrecipe.recipe import Group, RtnMethod
 
@@ -65,19 +67,41 @@ class _Straight:
 
     def carry_out(self, stages: Stages) -> Checkpoint:
         """Matrices in the model's order, then what stays as it is, then the configs."""
-        plan, writer = self.job.plan, ShardWriter(self.job.output_path, SHARD_BYTES)
-        records, replaced = [], set()
+        plan = self.job.plan
+        facts = {"shards of": str(SHARD_BYTES), "dtype": str(self.dtype), "format": self.naming.format.name}
+        log = ShardLog(self.job.scratch, self.job.output_path, facts)
         self.job.progress.start("quantize", len(plan.quantized), "layers")
-        for module, tensors, record in in_order(self._quantize, plan.quantized):
+        with closing(log):
+            writer = ShardWriter(self.job.output_path, SHARD_BYTES, log.shards, log.add_shard)
+            records, fresh = self._matrices(log, writer)
+            replaced = {self.naming.alone(f"{module.name}.weight") for module in plan.quantized}
+            write_unchanged(self.skeleton, self.naming, replaced, writer)
+            writer.close()
+            log.add_matrices(writer.count, fresh)
+        write_configs(self.job, self.skeleton.folder.config, self.naming, stages)
+        return Checkpoint(self.job.output_path, self.naming.format.name, records)
+
+    def _matrices(self, log: ShardLog, writer: ShardWriter) -> tuple[tuple[LayerRecord, ...], list[LayerRecord]]:
+        """Quantize what the log does not hold yet; a matrix counts as done once a shard behind it is written.
+
+        Returns all records, and those that the log does not hold yet.
+        """
+        records, fresh = dict(log.records), list[LayerRecord]()
+        if records:
+            self.job.progress.note(f"going on behind {len(records)} layers, where the last run was stopped")
+            self.job.progress.advance(len(records))
+        left = [module for module in self.job.plan.quantized if module.name not in records]
+        for module, tensors, record in in_order(self._quantize, left):
+            before = writer.count
             for name, tensor in tensors:
                 writer.add(name, tensor)
-            records.append(record)
-            replaced.add(self.naming.alone(f"{module.name}.weight"))
+            if writer.count > before:  # this matrix may lie in two shards; those before it lie in full ones
+                log.add_matrices(writer.count, fresh)
+                fresh = []
+            fresh.append(record)
+            records[module.name] = record
             self.job.progress.advance(1, block=module.name)
-        write_unchanged(self.skeleton, self.naming, replaced, writer)
-        writer.close()
-        write_configs(self.job, self.skeleton.folder.config, self.naming, stages)
-        return Checkpoint(self.job.output_path, self.naming.format.name, tuple(records))
+        return tuple(records[module.name] for module in self.job.plan.quantized), fresh
 
     def _quantize(self, module: PlannedModule) -> Done:
         """One matrix, slice after slice; runs beside others."""

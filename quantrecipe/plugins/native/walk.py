@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -12,11 +12,12 @@ from quantrecipe.plugins.native.lanes import Diverged, Lanes
 
 Run = Callable[[torch.Tensor], torch.Tensor]
 Quantize = Callable[[str, Hessian], None]
+Walk = Callable[[Run, Sequence[torch.Tensor], Mapping[str, nn.Module], Quantize, bool], list[torch.Tensor]]
 
 
 def walk_block(
     run: Run,
-    batches: list[torch.Tensor],
+    batches: Sequence[torch.Tensor],
     layers: Mapping[str, nn.Module],
     quantize: Quantize,
     outputs_wanted: bool = True,
@@ -28,10 +29,12 @@ def walk_block(
     through the block, what is left is done with a pass to look and a pass to go on.
     outputs_wanted: False leaves off behind the last layer and returns [].
     """
+    if not layers and not outputs_wanted:
+        return []
     left = dict(layers)
     kept = list(batches)
     try:
-        with Lanes(run, batches, layers) as lanes:
+        with Lanes(run, list(batches), layers) as lanes:
             shared: tuple[list[torch.Tensor], Hessian] | None = None
             for name, inputs in lanes.meetings():
                 if shared is None or not _same(shared[0], inputs):
@@ -63,7 +66,7 @@ def _hessian(inputs: list[torch.Tensor]) -> Hessian:
 
 
 def _look_then_quantize(
-    run: Run, batches: list[torch.Tensor], layers: Mapping[str, nn.Module], quantize: Quantize
+    run: Run, batches: Sequence[torch.Tensor], layers: Mapping[str, nn.Module], quantize: Quantize
 ) -> None:
     """Collect every layer's Hessian in one pass through the block as it is, then quantize all."""
     found = {name: Hessian(module.weight.shape[-1], module.weight.device) for name, module in layers.items()}  # type: ignore[index,arg-type]

@@ -7,21 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from quantrecipe.modeling.adapter import ADAPTER, CONFIG, PREFIX, WEIGHTS
-from quantrecipe.modeling.writer import fsync, write_json
+from quantrecipe.modeling.files import fsync, make_folder
+from quantrecipe.modeling.tensor_file import of_tensor, write_tensor_file
+from quantrecipe.modeling.writer import write_json
 
 
 def write_adapter(folder: Path, rank: int, tensors: Mapping[str, torch.Tensor]) -> None:
     """tensors: ``<module>.lora_A.weight`` [r, K] and ``<module>.lora_B.weight`` [N, r] of every adapted module."""
-    place = folder / ADAPTER
-    place.mkdir()
+    place = make_folder(folder / ADAPTER)
     modules = sorted({name.removesuffix(".lora_A.weight") for name in tensors if name.endswith(".lora_A.weight")})
-    stored = {f"{PREFIX}{name}": tensor.cpu().contiguous() for name, tensor in sorted(tensors.items())}
-    save_file(stored, place / WEIGHTS, metadata={"format": "pt"})
-    (place / WEIGHTS).chmod(0o644)  # safetensors creates its file for the owner alone
-    fsync(place / WEIGHTS)
+    write_tensor_file(place / WEIGHTS, (of_tensor(f"{PREFIX}{name}", tensor) for name, tensor in tensors.items()))
     write_json(place / CONFIG, adapter_config(rank, modules))
     fsync(place)
 
