@@ -160,7 +160,10 @@ def _expand_preset(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, "weights": scheme.weights, "input_activations": scheme.input_activations}
 
 
-FormatName = Literal["auto", "compressed-tensors", "gptq", "gptq_v2", "awq", "bitsandbytes", "gguf", "quantrecipe"]
+FormatName = Literal[
+    "auto", "compressed-tensors", "gptq", "gptq_v2", "awq", "bitsandbytes", "gguf", "torchao", "hqq", "quanto",
+    "quantrecipe",
+]  # fmt: skip
 
 
 class Quantization(Part):

@@ -20,6 +20,7 @@ class Capabilities:
     weight_bits maps a number type (``int``, ``float``, ``nf4``, ``fp4``) to the bits it can store; so does
     kv_cache_bits for keys and values. activation_strategies: how inputs are given scales, such as ``token``;
     static_activations: also with scales found on calibration text. transforms and compensations: by name.
+    mixed: layers may get unlike schemes. successor: the backend that takes over where this one cannot run.
     streams: memory does not grow with depth. resumes: a killed run goes on where it was.
     """
 
@@ -38,6 +39,8 @@ class Capabilities:
     kv_cache_bits: dict[str, tuple[int, ...]] = field(default_factory=dict)
     transforms: tuple[str, ...] = ()
     compensations: tuple[str, ...] = ()
+    mixed: bool = True
+    successor: str | None = None
     streams: bool = False
     resumes: bool = False
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 
 from quantrecipe.plugins.contract import Backend
 from quantrecipe.plugins.manager import backends
+from quantrecipe.recipe import Recipe
+from quantrecipe.runner.capability import choose_format, faults_of
 
 
 def as_json() -> str:
@@ -24,6 +26,38 @@ def as_text() -> str:
     return "\n\n".join(_paragraph(one) for _, one in sorted(backends().items()))
 
 
+def judged_json(recipe: Recipe) -> str:
+    """One object a backend: whether it can, its faults, and the remedy."""
+    found = {
+        name: {"can": not faults, "faults": faults, "remedy": one.availability().remedy}
+        for name, one, faults in _judge(recipe)
+    }
+    return json.dumps(found, indent=2, sort_keys=True)
+
+
+def judged_text(recipe: Recipe) -> str:
+    """A line a backend that can; those that cannot with every reason."""
+    lines = []
+    for name, one, faults in _judge(recipe):
+        here = one.availability()
+        lines.append(f"{name} {here.version or ''}".rstrip() + (": cannot" if faults else ": can carry it out"))
+        lines += [f"  - {fault}" for fault in faults]
+        if not here.available and here.remedy:
+            lines.append(f"  remedy: {here.remedy}")
+    return "\n".join(lines)
+
+
+def _judge(recipe: Recipe) -> Iterator[tuple[str, Backend, list[str]]]:
+    """(name, backend, why it cannot), for this machine's CPU or the devices that it has, in its own format."""
+    for name, one in sorted(backends().items(), key=lambda item: (not item[1].availability().available, item[0])):
+        able, here = one.capabilities(), one.availability()
+        form = choose_format(recipe, able, False)
+        faults = list(faults_of(recipe, able, form, able.devices[0]))
+        if not here.available:
+            faults.append(f"not installed: {here.missing}")
+        yield name, one, faults
+
+
 def _paragraph(one: Backend) -> str:
     here, able = one.availability(), one.capabilities()
     state = "ready" if here.available else f"not available: {here.missing}"
@@ -32,8 +66,10 @@ def _paragraph(one: Backend) -> str:
         f"{one.name} {here.version or ''}".rstrip() + f": {state}",
         f"  weights      {weights} bits, {'symmetric or not' if able.asymmetric else 'symmetric'}, "
         f"per {_list(able.strategies)}",
-        f"  inputs       {_list(able.activation_bits)} bits",
+        f"  inputs       {_list(able.activation_bits)} bits, {_list(able.activation_types)}, "
+        f"per {_list(able.activation_strategies)}",
         f"  methods      {_list(able.methods)}",
+        *([f"  transforms   {_list((*able.transforms, *able.compensations))}"] if able.transforms else []),
         f"  formats      {_list(able.formats)}",
         f"  devices      {_list(able.devices)}",
         f"  memory       {'one decoder block at a time' if able.streams else 'the whole model'}",

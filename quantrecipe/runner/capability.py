@@ -46,18 +46,19 @@ def choose_backend(recipe: Recipe, odd: bool, device: str) -> tuple[Backend, str
     try:
         check_backend(recipe, first, form, device)
     except BackendError as error:
-        if wanted.fallback is None:
+        fallback = wanted.fallback or first.capabilities().successor
+        if fallback is None:
             raise
-        second = backend(wanted.fallback)
+        second = backend(fallback)
         form = choose_format(recipe, second.capabilities(), odd)
         check_backend(recipe, second, form, device)
-        return second, form, (f"{error.line()}; its fallback {second.name!r} takes over",)
+        return second, form, (f"{error.line()}; {second.name!r} takes over",)
     return first, form, ()
 
 
 def check_backend(recipe: Recipe, one: Backend, form: str, device: str) -> None:
     """Raises BackendError: what the backend lacks, what it has, and which other could."""
-    fault = next(_faults(recipe, one.capabilities(), form, device), None)
+    fault = next(faults_of(recipe, one.capabilities(), form, device), None)
     others = _others(recipe, one.name, form, device)
     if fault is not None:
         raise BackendError(f"backend {one.name!r} cannot carry this recipe out: {fault}", remedy=others)
@@ -70,12 +71,12 @@ def _others(recipe: Recipe, name: str, form: str, device: str) -> str | None:
     able = [
         other.name
         for other in backends().values()
-        if other.name != name and not any(_faults(recipe, other.capabilities(), form, device))
+        if other.name != name and not any(faults_of(recipe, other.capabilities(), form, device))
     ]
     return f"backend {' or '.join(sorted(able))} could" if able else None
 
 
-def _faults(recipe: Recipe, able: Capabilities, form: str, device: str) -> Iterator[str]:
+def faults_of(recipe: Recipe, able: Capabilities, form: str, device: str) -> Iterator[str]:
     """Everything that a recipe asks for and these capabilities lack."""
     if form not in able.formats:
         yield f"it writes {_list(able.formats)}, not {form}"
@@ -85,6 +86,9 @@ def _faults(recipe: Recipe, able: Capabilities, form: str, device: str) -> Itera
         for fault in _group_faults(group, able):
             yield f"config_groups.{name}: {fault}"
     quantization = recipe.quantization
+    groups = list(quantization.config_groups.values())
+    if not able.mixed and any((one.scheme, one.method) != (groups[0].scheme, groups[0].method) for one in groups):
+        yield "unlike schemes or methods for some layers; it gives all layers one"
     cache = quantization.kv_cache_scheme
     if cache and cache.num_bits not in able.kv_cache_bits.get(cache.type, ()):
         yield f"it writes no kv_cache_scheme of {cache.num_bits}-bit {cache.type}"

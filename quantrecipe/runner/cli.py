@@ -10,6 +10,7 @@ import click
 
 from quantrecipe import __version__
 from quantrecipe.errors import RecipeError, did_you_mean
+from quantrecipe.runner.backends_cli import backends
 from quantrecipe.runner.cli_group import RecipeGroup
 from quantrecipe.runner.guard import guarded
 
@@ -117,15 +118,7 @@ def report(results: Path, output: Path | None, debug: bool) -> int:
     return 0
 
 
-@cli.command()
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-def backends(form: str, debug: bool) -> int:
-    """List the backends: version, whether they can run here, and what they can do."""
-    from quantrecipe.runner.backends_table import as_json, as_text
-
-    click.echo(as_json() if form == "json" else as_text())
-    return 0
+cli.add_command(backends)
 
 
 def main(arguments: list[str] | None = None) -> None:

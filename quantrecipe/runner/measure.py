@@ -14,7 +14,8 @@ from quantrecipe.runner.looks import Accepted, Subject
 from quantrecipe.runner.preflight import Prepared
 from quantrecipe.runner.scorers import Loaded, Scorer, Streamed
 
-READABLE = ("compressed-tensors", "gptq", "gptq_v2")
+WEIGHT_FILES = (".safetensors", ".gguf")
+READABLE = ("compressed-tensors", "gptq", "gptq_v2", "bitsandbytes")
 
 
 def subject_of(
@@ -32,7 +33,7 @@ def subject_of(
 
 def quantized_scorer(prepared: Prepared, checkpoint: Checkpoint) -> Scorer:
     """The saved checkpoint: streamed by a reader written apart from the writer, or loaded by its backend."""
-    if checkpoint.format in READABLE:
+    if checkpoint.format in READABLE and not checkpoint.details.get("reads_alone"):
         from quantrecipe.runner.quantized import streamed
 
         dtype = compute_dtype(prepared.skeleton.dtype, prepared.device)
@@ -44,11 +45,10 @@ def quantized_scorer(prepared: Prepared, checkpoint: Checkpoint) -> Scorer:
 
 def sizes(prepared: Prepared, checkpoint: Checkpoint) -> dict[str, Any]:
     """Bytes before and after, on disk; and the true bits of a quantized weight, scales and zero points included."""
-    stored = ModelFolder.open(checkpoint.path)
     weights = sum(layer.rows * layer.columns for layer in checkpoint.layers)
     packed = sum(layer.bytes for layer in checkpoint.layers)
     before = _file_bytes(prepared.folder)
-    after = _file_bytes(stored)
+    after = sum(path.stat().st_size for path in checkpoint.path.iterdir() if path.suffix in WEIGHT_FILES)
     return {
         "original_file_bytes": before,
         "file_bytes": after,

@@ -135,5 +135,6 @@ class Loaded:
         return self._held[1][:, start:stop]
 
     def close(self) -> None:
-        """Drop the logits."""
+        """Drop the logits, and the model's process where it has one."""
         self._held, self._batches = None, ()
+        getattr(self.model, "close", lambda: None)()

@@ -28,7 +28,6 @@ _NEEDS = {
     "gptq": ("optimum", "gptqmodel"),
     "gptqmodel": ("optimum", "gptqmodel"),
     "awq": ("gptqmodel",),
-    "bitsandbytes": ("bitsandbytes",),
 }
 
 
@@ -136,6 +135,8 @@ def open_source(request: dict[str, Any]) -> Source:
 
 def _no_loader(method: str) -> str | None:
     """Why transformers cannot open such a checkpoint here; None where it can."""
+    if method == "bitsandbytes":
+        return "transformers hands bitsandbytes' layers over packed"
     for name in _NEEDS.get(method, ()):
         if not find_spec(name):
             return f"transformers opens {method} only with {' and '.join(_NEEDS[method])} installed"

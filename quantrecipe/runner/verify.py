@@ -20,6 +20,7 @@ from quantrecipe.plugins.contract import Checkpoint
 from quantrecipe.runner.checks.values import all_scale_faults
 from quantrecipe.runner.preflight import Prepared
 from quantrecipe.runner.quantized import quantized_inputs
+from quantrecipe.runner.verify_backend import verify_by_backend
 
 _MODULE = "quantrecipe.runner.verify_process"
 
@@ -70,6 +71,8 @@ class Request:
 
 def verify(prepared: Prepared, checkpoint: Checkpoint, trust_remote_code: bool = False) -> dict[str, Any]:
     """The answer of the fresh process. Raises DamageError where anything differs."""
+    if checkpoint.details.get("reads_alone"):
+        return verify_by_backend(prepared, checkpoint)
     with tempfile.TemporaryDirectory(prefix="quantrecipe-verify-") as scratch:
         request = Request(
             folder=checkpoint.path,

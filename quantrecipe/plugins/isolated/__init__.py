@@ -1,0 +1,1 @@
+"""Backends whose library runs in a process, and where need be an environment, of its own."""
