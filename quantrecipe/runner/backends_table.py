@@ -23,7 +23,7 @@ def as_json() -> str:
 
 def as_text() -> str:
     """A short paragraph a backend."""
-    return "\n\n".join(_paragraph(one) for _, one in sorted(backends().items()))
+    return "\n\n".join(_paragraph(one) for one in _ready_first())
 
 
 def judged_json(recipe: Recipe) -> str:
@@ -49,13 +49,20 @@ def judged_text(recipe: Recipe) -> str:
 
 def _judge(recipe: Recipe) -> Iterator[tuple[str, Backend, list[str]]]:
     """(name, backend, why it cannot), for this machine's CPU or the devices that it has, in its own format."""
-    for name, one in sorted(backends().items(), key=lambda item: (not item[1].availability().available, item[0])):
+    for one in _ready_first():
         able, here = one.capabilities(), one.availability()
         form = choose_format(recipe, able, False)
         faults = list(faults_of(recipe, able, form, able.devices[0]))
         if not here.available:
             faults.append(f"not installed: {here.missing}")
-        yield name, one, faults
+        yield one.name, one, faults
+
+
+def _ready_first() -> list[Backend]:
+    """Those that can run here, our own at their head."""
+    return sorted(
+        backends().values(), key=lambda one: (not one.availability().available, one.name != "native", one.name)
+    )
 
 
 def _paragraph(one: Backend) -> str:
