@@ -86,6 +86,10 @@ class ModelFolder:
             raise ModelError("tensor missing from the checkpoint", value=name, limit=str(self.path))
         return self._tensors[name]
 
+    def is_verbatim(self, name: str) -> bool:
+        """Whether ``tensor`` gives what the file holds; a folder seen through a rotation computes some."""
+        return name in self._tensors
+
     def tensor(self, name: str) -> torch.Tensor:
         """A copy of one tensor on the CPU."""
         info = self.info(name)

@@ -216,6 +216,8 @@ def _on_meta(folder: ModelFolder, trust_remote_code: bool) -> Any:
 
     try:
         config = AutoConfig.from_pretrained(folder.path, trust_remote_code=trust_remote_code, local_files_only=True)
+        if not folder.config.get("tie_word_embeddings", True):  # a folder may be seen otherwise than it is stored
+            config.tie_word_embeddings = False
         with init_empty_weights(include_buffers=False):
             build: Any = AutoModelForCausalLM.from_config
             model = build(config, trust_remote_code=trust_remote_code)

@@ -9,6 +9,8 @@ from typing import Literal
 
 from quantrecipe.errors import OutputError, QuantRecipeError
 from quantrecipe.modeling.plan import Plan, PlannedModule
+from quantrecipe.recipe import Recipe
+from quantrecipe.recipe_transforms import HadamardTransform, LorcCompensation
 from quantrecipe.runner.meter import available_memory
 from quantrecipe.units import format_bytes
 
@@ -50,13 +52,30 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What ``count_needs`` counts with. itemsize: bytes a stored number; hidden: width of the residual stream."""
+    """What ``count_needs`` counts with. itemsize: bytes a stored number; hidden: width of the residual stream.
+
+    beside: bytes that are written in addition to the model's own tensors.
+    """
 
     itemsize: int
     hidden: int
     calibration_tokens: int
     streams: bool = True
     spills: bool = False
+    beside: int = 0
+
+
+def beside(recipe: Recipe, plan: Plan, itemsize: int) -> int:
+    """Bytes that transforms and a compensation add to the files: an untied head, the factors of low-rank errors."""
+    quantization, added = recipe.quantization, 0
+    if any(isinstance(part, HadamardTransform) for part in quantization.transforms):
+        added += sum(
+            _dense(module, itemsize) for module in plan.modules if module.info.is_head and module.info.is_tied
+        )
+    if isinstance(quantization.compensation, LorcCompensation):
+        adapted = [module.info for module in plan.quantized if module.info.block is not None]
+        added += sum(quantization.compensation.rank * (one.rows + one.columns) * itemsize for one in adapted)
+    return added
 
 
 def count_needs(plan: Plan, weights_before: int, sizes: Sizes) -> Needs:
@@ -79,7 +98,7 @@ def count_needs(plan: Plan, weights_before: int, sizes: Sizes) -> Needs:
     kept = {name: size for name, size in memory.items() if size}
     scratch = sum(module.packed_bytes or 0 for module in plan.quantized)
     scratch += 2 * sizes.calibration_tokens * sizes.hidden * sizes.itemsize
-    return Needs(weights_before, weights_before - saved, kept, scratch, sizes.spills)
+    return Needs(weights_before, weights_before - saved + sizes.beside, kept, scratch, sizes.spills)
 
 
 def _activations(plan: Plan, sizes: Sizes) -> dict[str, int]:

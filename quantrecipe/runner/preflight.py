@@ -18,7 +18,7 @@ from quantrecipe.runner.calibration import CalibrationTokens, calibration_tokens
 from quantrecipe.runner.capability import choose_backend
 from quantrecipe.runner.engine_check import check_engine, is_odd
 from quantrecipe.runner.evaluate import evaluation_windows
-from quantrecipe.runner.needs import Needs, Sizes, Spill, check_disk, check_memory, count_needs, fits
+from quantrecipe.runner.needs import Needs, Sizes, Spill, beside, check_disk, check_memory, count_needs, fits
 from quantrecipe.runner.plan_notes import plan_notes
 from quantrecipe.runner.tasks import check_tasks
 from quantrecipe.runner.tokens import Windows, load_tokenizer
@@ -111,6 +111,7 @@ def plan_needs(recipe: Recipe, plan: Plan, skeleton: Skeleton, backend: Backend,
         calibration_tokens=recipe.calibration.samples * length if plan.needs_calibration else 0,
         streams=backend.capabilities().streams,
         spills=spills,
+        beside=beside(recipe, plan, skeleton.dtype.itemsize),
     )
     return count_needs(plan, skeleton.folder.nbytes, sizes)
 

@@ -52,6 +52,8 @@ def write_unchanged(skeleton: Skeleton, naming: Naming, replaced: Collection[str
             for name in parts:
                 if name not in replaced:
                     writer.add(name, skeleton.read(name))
+        elif stored not in replaced and not folder.is_verbatim(stored):
+            writer.add(naming.unchanged(stored), folder.tensor(stored))
         elif stored not in replaced:
             writer.copy(naming.unchanged(stored), folder.path / folder.info(stored).file, stored)
     _write_tied_head(skeleton, naming, writer)

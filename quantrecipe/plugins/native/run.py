@@ -27,6 +27,7 @@ from quantrecipe.plugins.native.scratch import Kept, Scratch
 from quantrecipe.plugins.native.stages import Block, Parameters, Side, Stages
 from quantrecipe.plugins.native.states import Hidden, States
 from quantrecipe.plugins.native.straight import is_straight, quantize_straight
+from quantrecipe.plugins.native.transforms.hadamard import rewritten, seen_rotated
 from quantrecipe.plugins.native.walk import walk_block
 
 #: Tokens a batch: long enough for full matrix products, short enough for the cache.
@@ -61,7 +62,8 @@ class _Run:
 
     def __init__(self, job: Job, stages: Stages, folder: Path) -> None:
         self.job, self.stages = job, stages
-        self.skeleton = Skeleton(ModelFolder.open(job.model_path), job.trust_remote_code)
+        stored = Skeleton(ModelFolder.open(job.model_path), job.trust_remote_code)
+        self.skeleton = seen_rotated(stored, job.recipe, job.trust_remote_code)
         form = format_named(job.format, any(not one.info.is_plain for one in job.plan.quantized))
         check_job(job, form)
         self.dtype = compute_dtype(self.skeleton.dtype, job.device)
@@ -207,7 +209,7 @@ class _Run:
         records = [record for one in kept for record in one.records]
         beside = {name: digest(tensor) for one in kept for name, tensor in one.beside_tensors().items()}
         changed = {name: known for one in kept for name, known in one.changed.items()}
-        details = {"changed_parameters": changed, "adapter": beside}
+        details = {"changed_parameters": self._rotated() | changed, "adapter": beside}
         return Checkpoint(
             path=self.job.output_path,
             format=self.naming.format.name,
@@ -216,3 +218,9 @@ class _Run:
             notes=(*(note for one in kept for note in one.notes), *expert_notes(records)),
             details={name: part for name, part in details.items() if part},
         )
+
+    def _rotated(self) -> dict[str, str]:
+        """The parameters that a rotation changed and that are not quantized, each with its digest."""
+        quantized = {f"{planned.name}.weight" for planned in self.job.plan.quantized}
+        names = [name for name in rewritten(self.skeleton) if name not in quantized]
+        return {name: digest(self.skeleton.read(name).to(self.dtype)) for name in names}

@@ -7,11 +7,13 @@ from typing import Any
 
 from quantrecipe.plugins.native.stages import Transform
 from quantrecipe.plugins.native.transforms.awq import Awq
+from quantrecipe.plugins.native.transforms.hadamard import Hadamard
 from quantrecipe.plugins.native.transforms.os_plus import OutlierSuppressionPlus
-from quantrecipe.plugins.native.transforms.scaling import ChannelScaling
 from quantrecipe.plugins.native.transforms.smoothquant import SmoothQuant
 
-_ALL: tuple[type[ChannelScaling], ...] = (SmoothQuant, Awq, OutlierSuppressionPlus)
 BUILT_IN: dict[str, Callable[[Any], Transform]] = {
-    one.name: one for one in (SmoothQuant, Awq, OutlierSuppressionPlus)
+    SmoothQuant.name: SmoothQuant,
+    Awq.name: Awq,
+    OutlierSuppressionPlus.name: OutlierSuppressionPlus,
+    Hadamard.name: Hadamard,
 }

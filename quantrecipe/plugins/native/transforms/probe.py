@@ -58,18 +58,18 @@ class Probe:
 
     def run(self, given: Mapping[str, torch.Tensor] | None = None, x: torch.Tensor | None = None) -> Observed:
         """given: outputs [N] or [tokens, N] instead of the constants. x: the block's input [1, tokens, hidden]."""
-        outputs = {**self.constants, **(given or {})}
         seen: dict[str, torch.Tensor] = {}
-        with _filled(self.block), ExitStack() as stack:
-            for name in self.sizes:
-                stands_in = partial(_give, name, outputs[name], seen)
-                stack.enter_context(_forward_of(self.block.get_submodule(name), stands_in))
-            found = self.answer(self.x if x is None else x)
+        found = self.answer(given or {}, self.x if x is None else x, seen)
         return Observed(seen, found[0] if isinstance(found, tuple) else found)
 
-    def answer(self, x: torch.Tensor) -> Any:
-        """What the block's own forward returns for hidden states [1, tokens, hidden]."""
-        return type(self.block).forward(self.block, x, *self._args, **self._kwargs)
+    def answer(self, given: Mapping[str, torch.Tensor], x: torch.Tensor, seen: dict[str, torch.Tensor]) -> Any:
+        """What the block's own forward returns; ``seen`` receives the layers' inputs."""
+        outputs = {**self.constants, **given}
+        with filled(self.block), ExitStack() as stack:
+            for name in self.sizes:
+                stands_in = partial(give, name, outputs[name], seen)
+                stack.enter_context(forward_of(self.block.get_submodule(name), stands_in))
+            return type(self.block).forward(self.block, x, *self._args, **self._kwargs)
 
 
 def is_linear(module: nn.Module) -> bool:
@@ -83,7 +83,7 @@ def rows(module: nn.Module) -> int:
     return weight.shape[1] if is_transposed(module) else weight.shape[0]
 
 
-def _give(
+def give(
     name: str, output: torch.Tensor, seen: dict[str, torch.Tensor], inputs: torch.Tensor, *_: Any, **__: Any
 ) -> torch.Tensor:
     """Stands in for a layer: notes its input and returns ``output``, the same for every token or one row a token."""
@@ -93,7 +93,8 @@ def _give(
 
 
 @contextmanager
-def _forward_of(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+def forward_of(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Within, calling the module calls ``forward``."""
     module.__dict__["forward"] = forward
     try:
         yield
@@ -108,11 +109,11 @@ def probes(model: Any) -> list[Probe]:
 
     def visit(block: nn.Module, hidden: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         found.append(Probe(block, args, kwargs, hidden.shape[-1]))
-        return found[-1].answer(found[-1].x)
+        return found[-1].answer({}, found[-1].x, {})
 
-    with _filled(model), ExitStack() as stack:
+    with filled(model), ExitStack() as stack:
         for block in find_blocks(model):
-            stack.enter_context(_forward_of(block.module, partial(_by_position, visit, block.module)))
+            stack.enter_context(forward_of(block.module, partial(_by_position, visit, block.module)))
         tokens = torch.zeros(1, TOKENS, dtype=torch.int64)
         model.base_model(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False)
     return found
@@ -124,7 +125,7 @@ def _by_position(visit: Callable[..., Any], block: nn.Module, *args: Any, **kwar
 
 
 @contextmanager
-def _filled(model: nn.Module) -> Iterator[None]:
+def filled(model: nn.Module) -> Iterator[None]:
     """Stand-ins for all parameters while this lasts: ones, of one number in memory; small matrices random.
 
     The matrices that matter so are routers of classes of their own, which must be seen to depend on their input.

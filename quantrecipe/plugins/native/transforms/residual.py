@@ -63,15 +63,14 @@ def _fault(moved: Observed, base: Observed, change: torch.Tensor, readers: set[s
             continue
         if name not in readers:
             return f"{name} reads the residual stream without a norm of its own"
-        if not _is_multiple(moved.inputs[name] - base.inputs[name], change):
+        if not is_multiple(moved.inputs[name] - base.inputs[name], change):
             return f"{name} does not read the residual stream as it is"
     return (
-        None
-        if _is_multiple(moved.output - base.output, change)
-        else "the block mixes channels of its residual stream"
+        None if is_multiple(moved.output - base.output, change) else "the block mixes channels of its residual stream"
     )
 
 
-def _is_multiple(found: torch.Tensor, change: torch.Tensor) -> bool:
+def is_multiple(found: torch.Tensor, change: torch.Tensor) -> bool:
+    """Whether differences [..., K] are one multiple of ``change`` [K]."""
     factor = (found * change).sum() / (found.numel() / len(change) * change.square().sum())
     return close(found, (factor * change).expand_as(found))
