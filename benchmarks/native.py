@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 
@@ -21,9 +22,11 @@ from quantrecipe.plugins.manager import backend
 from quantrecipe.recipe import Recipe
 
 
-def quantize(model: str, tokens: torch.Tensor, out: Path, scheme: str, method: str) -> float:
-    """Quantize ``model`` into ``out`` as compressed-tensors; seconds of the backend's call, writing included."""
-    groups = {"main": {"scheme": scheme, "method": method}}
+def quantize(model: str, tokens: torch.Tensor, out: Path, groups: dict[str, Any]) -> float:
+    """Quantize ``model`` into ``out`` as compressed-tensors; seconds of the backend's call, writing included.
+
+    groups: the recipe's config_groups.
+    """
     recipe = Recipe.model_validate({"model": {"id": model}, "quantization": {"config_groups": groups}})
     plan = make_plan(recipe, Skeleton(ModelFolder.open(model)).linears())
     out.mkdir(parents=True)
@@ -39,7 +42,8 @@ def main() -> None:
     model, tokens, out, bits, group, _ = sys.argv[1:]
     torch.set_num_threads(2)
     windows = torch.tensor(json.loads(Path(tokens).read_text()))
-    print(json.dumps({"quantize_seconds": quantize(model, windows, Path(out), f"w{bits}a16-g{group}", "gptq")}))
+    groups = {"main": {"scheme": f"w{bits}a16-g{group}", "method": "gptq"}}
+    print(json.dumps({"quantize_seconds": quantize(model, windows, Path(out), groups)}))
 
 
 if __name__ == "__main__":

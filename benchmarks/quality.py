@@ -46,7 +46,7 @@ def main() -> None:
     """Print a Markdown table, row by row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    parser.add_argument("rows", nargs="+", help="SCHEME:METHOD")
+    parser.add_argument("rows", nargs="+", help="SCHEME:METHOD, or SCHEME:gptq:ACTORDER")
     parser.add_argument("--samples", type=int, default=128)
     parser.add_argument("--length", type=int, default=512)
     parser.add_argument("--windows", type=int, default=120)
@@ -63,15 +63,17 @@ def main() -> None:
     print("|---|---|--:|--:|--:|--:|--:|")
     before: WindowScores | None = None
     for row in args.rows:
-        scheme, method = row.split(":")
+        scheme, method, *actorder = row.split(":")
+        options = {"name": method} | ({"actorder": actorder[0]} if actorder else {})
         out = Path(tempfile.mkdtemp(prefix="quality-")) / "out"
-        seconds = quantize(model, calibration.tokens, out, scheme, method)
+        seconds = quantize(model, calibration.tokens, out, {"main": {"scheme": scheme, "method": options}})
         found = measured(model, out, given.tokens)
         shutil.rmtree(out.parent)
         change = mean_interval((found.quantized - found.original).tolist())
         step = mean_interval((found.quantized - before.quantized).tolist()) if before else None
+        name = " ".join([method, *actorder])
         print(
-            f"| {scheme} | {method} | {seconds:.1f} | {math.exp(found.quantized.mean()):.3f} | {percent(change)} "
+            f"| {scheme} | {name} | {seconds:.1f} | {math.exp(found.quantized.mean()):.3f} | {percent(change)} "
             f"| {percent(step) if step else ''} | {found.kl.mean():.4f} |",
             flush=True,
         )
