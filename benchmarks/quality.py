@@ -64,9 +64,11 @@ def main() -> None:
     before: WindowScores | None = None
     for row in args.rows:
         scheme, method, *actorder = row.split(":")
-        options = {"name": method} | ({"actorder": actorder[0]} if actorder else {})
+        order = {"actorder": None if actorder == ["none"] else actorder[0]} if actorder else {}
         out = Path(tempfile.mkdtemp(prefix="quality-")) / "out"
-        seconds = quantize(model, calibration.tokens, out, {"main": {"scheme": scheme, "method": options}})
+        seconds = quantize(
+            model, calibration.tokens, out, {"main": {"scheme": scheme, "method": {"name": method, **order}}}
+        )
         found = measured(model, out, given.tokens)
         shutil.rmtree(out.parent)
         change = mean_interval((found.quantized - found.original).tolist())

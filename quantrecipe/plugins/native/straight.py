@@ -36,7 +36,7 @@ from quantrecipe.recipe import Group, RtnMethod
 #: Weights of a slice: its few copies in fp32 stay near the cache.
 SLICE = 2**20
 #: Smaller than in other runs, since a shard is held until it is full.
-SHARD_BYTES = 256 * 10**6
+SHARD_BYTES = 128 * 10**6
 
 Done = tuple[PlannedModule, list[tuple[str, torch.Tensor]], LayerRecord]
 
