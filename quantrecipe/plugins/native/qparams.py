@@ -7,6 +7,7 @@ compressed-tensors. W is [N, K] with N outputs; a scale serves ``K / G`` columns
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -60,13 +61,20 @@ class Quantized:
         return words * 4 + self.grid.scale.nbytes + zeros
 
 
-def joined(parts: list[Quantized]) -> Quantized:
-    """One matrix of slices of its rows, each with a grid of its own rows."""
-    if len(parts) == 1:
-        return parts[0]
-    zeros = [part.grid.zero for part in parts if part.grid.zero is not None]
-    grid = Grid(torch.cat([part.grid.scale for part in parts]), torch.cat(zeros) if zeros else None)
-    return Quantized(torch.cat([part.codes for part in parts]), grid, parts[0].args)
+def joined(parts: Iterable[Quantized], rows: int) -> Quantized:
+    """One matrix of ``rows`` rows from slices of them, each with a grid of its own; no slice is held twice."""
+    codes, grids, start = torch.empty(0, dtype=torch.int8), list[Grid](), 0
+    for part in parts:
+        if len(part.codes) == rows:
+            return part
+        if not grids:
+            codes = torch.empty(rows, part.codes.shape[1], dtype=torch.int8)
+        codes[start : start + len(part.codes)] = part.codes
+        start, args = start + len(part.codes), part.args
+        grids.append(part.grid)
+    zeros = [grid.zero for grid in grids if grid.zero is not None]
+    whole = Grid(torch.cat([grid.scale for grid in grids]), torch.cat(zeros) if zeros else None)
+    return Quantized(codes, whole, args)
 
 
 def code_range(bits: int) -> tuple[int, int]:

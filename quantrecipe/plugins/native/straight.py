@@ -33,8 +33,8 @@ from quantrecipe.plugins.native.shard_log import ShardLog
 from quantrecipe.plugins.native.stages import Stages
 from quantrecipe.recipe import Group, RtnMethod
 
-#: Weights of a slice: its few copies in fp32 stay near the cache.
-SLICE = 2**20
+#: Weights of a slice: its few copies in fp32 stay in the cache.
+SLICE = 2**18
 #: Smaller than in other runs, since a shard is held until it is full.
 SHARD_BYTES = 128 * 10**6
 
@@ -105,17 +105,20 @@ class _Straight:
 
     def _quantize(self, module: PlannedModule) -> Done:
         """One matrix, slice after slice; runs beside others."""
-        assert module.group is not None
-        began, parts, tally = time.perf_counter(), [], Tally()
-        for weight in self._slices(module, module.group):
-            check_finite(weight, module.name)
-            parts.append(choose_codes(module.name, module.group, weight, self.storage, None, self._ignore)[0])
-            tally.add(weight, served_weight(parts[-1], self.storage, self.dtype))
-        quantized = joined(parts)
-        del parts
+        began, tally = time.perf_counter(), Tally()
+        quantized = joined(self._parts(module, tally), module.info.rows)
         name = self.naming.written(f"{module.name}.weight").removesuffix(".weight")
         tensors = [(f"{name}.{suffix}", part) for suffix, part in self.naming.format.tensors(quantized, False)]
         return module, tensors, tally.record(module, quantized, time.perf_counter() - began)
+
+    def _parts(self, module: PlannedModule, tally: Tally) -> Iterator[Quantized]:
+        """The slices of a matrix, quantized and counted."""
+        assert module.group is not None
+        for weight in self._slices(module, module.group):
+            check_finite(weight, module.name)
+            part = choose_codes(module.name, module.group, weight, self.storage, None, self._ignore)[0]
+            tally.add(weight, served_weight(part, self.storage, self.dtype))
+            yield part
 
     def _slices(self, module: PlannedModule, group: Group) -> Iterator[torch.Tensor]:
         """The weight [N, K] in fp32, by rows where rows do not depend on one another."""
