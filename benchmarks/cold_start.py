@@ -36,6 +36,14 @@ COMMANDS: dict[str, tuple[float, list[str]]] = {
     "or smaller": (ONE, ["--model", "bloom-7b1", "--mem", "10GB", "--or-smaller"]),
     "maximize": (ONE, ["--model", "llama-3.1-8b", "--mem", "24GB", "--maximize", "context"]),
     "nothing fits": (ONE, ["--model", "llama-3.1-405b", "--mem", "24GB"]),
+    "engine's release": (ONE, ["--model", "llama-3-8b", "--mem", "8GB", "--engine", "vllm@0.25"]),
+    "llama.cpp": (ONE, ["--model", "llama-3-8b", "--mem", "8GB", "--engine", "llama.cpp"]),
+    "offload": (ONE, ["--model", "llama-3-70b", "--hardware", "rtx-4090", "--offload", "30GB"]),
+    "throughput": (ONE, ["--model", "opt-30b", "--hardware", "a100-80gb", "--objective", "throughput"]),
+    "batch": (ONE, ["--model", "llama-3.1-8b", "--mem", "24GB", "--maximize", "batch"]),
+    "accuracy": (ONE, ["predict", "--model", "opt-30b", "--scheme", "w4a16", "--metric", "accuracy"]),
+    "memory": (ONE, ["memory", "--model", "llama-3-70b", "--scheme", "w4a16-g128", "--what-if"]),
+    "tokenizers": (FAMILY, ["--family", "llama-2,llama-3,llama,mistral", "--mem", "16GB"]),
     "family": (FAMILY, ["--family", "pythia", "--mem", "8GB"]),
 }
 

@@ -52,12 +52,16 @@ class Serving:
 
 @dataclass(frozen=True, slots=True)
 class WeightBytes:
-    """Bytes of a model's tensors under one scheme and format: resident by group, and the whole file."""
+    """Bytes of a model's tensors under one scheme and format: resident by group, and the whole file.
+
+    codes, scales: of the ``quantized`` weights, in bytes.
+    """
 
     groups: dict[str, int]
     file_bytes: int
     codes: int
     scales: int
+    quantized: int
 
     @property
     def resident(self) -> int:
@@ -132,7 +136,7 @@ def weight_bytes(
     groups = {name: size for name, size in groups.items() if size}
     twice = model.tied and output_format in KEEPS_TIED_TWICE and scheme.bits < 16
     tied_head = model.head_parameters * PLAIN_BYTES if twice else 0
-    return WeightBytes(groups, sum(groups.values()) + tied_head, codes, scales)
+    return WeightBytes(groups, sum(groups.values()) + tied_head, codes, scales, model.quantizable_parameters)
 
 
 def is_token_embedding(model: ModelSpec, matrix: Matrix) -> bool:
@@ -192,10 +196,9 @@ def combine(model: ModelSpec, stored: WeightBytes, output_format: str, serving: 
     least, doubt = CONTEXT_BYTES[serving.device]
     overhead = least * serving.gpus
     uncertainty = int(ALLOCATOR_SHARE * (weights + cache) + ACTIVATION_DOUBT * activations) + doubt * serving.gpus
-    quantized = model.quantizable_parameters
     return MemoryEstimate(
         stored.file_bytes, weights, cache, activations, overhead, weights + cache + activations + overhead,
-        uncertainty, groups, 8 * (stored.codes + stored.scales) / quantized if quantized else 16.0,
+        uncertainty, groups, 8 * (stored.codes + stored.scales) / stored.quantized if stored.quantized else 16.0,
         output_format, serving.gpus,
     )  # fmt: skip
 

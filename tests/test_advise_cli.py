@@ -226,3 +226,36 @@ def test_examples_of_the_help_run() -> None:
     text = run("--help").output
     assert "qadvise --model bloom-176b --mem 80GB" in text
     assert yaml.safe_load(run("--model", "bloom-176b", "--mem", "80GB", "--format", "yaml").output)["version"] == 1
+
+
+PACK = """pack: mine
+title: My pack
+about: For a test.
+rules:
+"""
+RULE = """  - id: mine/{name}
+    title: {name} is so
+    when: [candidate.weight_bits == {bits}]
+    effect: {effect}
+    {more}
+    finding: some finding
+    advice: some advice
+    source: a test
+    stands_on: [text]
+    limits: none known
+"""
+
+
+def test_conflicts_of_rules_are_reported(tmp_path: Path) -> None:
+    """Preferences that pull the recommendation apart, and a requirement that nothing meets."""
+    pack = tmp_path / "mine.yaml"
+    rules = [("for", 8, "prefer", "weight: 1"), ("against", 8, "prefer", "weight: -1"),
+             ("only", 2, "require", "require: [candidate.weight_bits == 6]")]  # fmt: skip
+    texts = (RULE.format(name=name, bits=bits, effect=effect, more=more) for name, bits, effect, more in rules)
+    pack.write_text(PACK + "".join(texts), encoding="utf-8")
+    result = run(*BLOOM, "--rules", str(pack))
+    flat = " ".join(result.output.split())
+    assert "rules disagree: against is so (mine/against), against" in flat, result.output or result.exception
+    assert "rules conflict: mine/only can be met by none of the candidates" in flat
+    answer = json.loads(run(*BLOOM, "--rules", str(pack), "--format", "json").output)
+    assert any("mine/for and mine/against" in line for line in answer["conflicts"])

@@ -114,7 +114,7 @@ def _objections(one: Candidate, asked: Constraints) -> list[Objection]:
         said.append(Objection("rule", one.judgement.rejected_because))
     architecture = asked.device.architecture if asked.device else None
     unable = engines.fault(asked.program, one.way, one.kv_bits) or engines.hardware_fault(
-        asked.program, one.way, architecture
+        asked.program, one.way, one.kv_bits, architecture
     )
     if unable:
         assumed = "" if asked.engine else " (assumed: no --engine named)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 from quantrecipe.model import ModelSpec
@@ -55,6 +55,11 @@ PIPELINES = {
 }  # fmt: skip
 
 
+@cache
+def _pipeline(method: str) -> Pipeline:
+    return PIPELINES.get(method) or Pipeline(method)
+
+
 class Way(NamedTuple):
     """A scheme, the method that makes it, and the format it is written in.
 
@@ -69,7 +74,7 @@ class Way(NamedTuple):
     @property
     def pipeline(self) -> Pipeline:
         """The parts of the method; a method that is no known pipeline rounds by itself."""
-        return PIPELINES.get(self.method, Pipeline(self.method))
+        return _pipeline(self.method)
 
     @property
     def compensation(self) -> str:

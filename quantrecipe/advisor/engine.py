@@ -6,6 +6,8 @@ from quantrecipe.advisor.candidates import Way
 from quantrecipe.advisor.tables import Engine
 from quantrecipe.model import ModelSpec
 
+CPUS = ("cpu", "arm_cpu")
+
 
 def kv_type(engine: Engine, kv_bits: int) -> str:
     """The number type of a cache of that many bits."""
@@ -13,8 +15,11 @@ def kv_type(engine: Engine, kv_bits: int) -> str:
     return "none" if kv_bits == 16 else cache["type"] if cache else "int"
 
 
-def hardware_fault(engine: Engine, way: Way, architecture: str | None) -> str | None:
+def hardware_fault(engine: Engine, way: Way, kv_bits: int, architecture: str | None) -> str | None:
     """Why an engine cannot run a candidate on this architecture, beyond what the rules say."""
+    cache = engine.cache(kv_bits)
+    if cache and cache.get("gpu_only") and architecture in CPUS:
+        return f"{engine.name} {engine.version} is not known to hold an {kv_bits}-bit KV cache on a CPU"
     if way.scheme.type == "int" and architecture in engine.no_integers:
         return f"{engine.name} {engine.version} lists no integer kernels for {architecture}: FP8 or GGUF there"
     return None

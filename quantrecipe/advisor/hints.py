@@ -17,6 +17,7 @@ from quantrecipe.scheme_facts import scheme_facts
 from quantrecipe.storage import KEEPS_TIED_TWICE
 from quantrecipe.units import format_bytes
 
+SETTINGS, LARGE_BATCH = "zeroquant-v2/setting-", 16
 GREAT_EMBEDDING = 0.05  # share of resident weights from which the embedding is worth a word
 
 
@@ -27,7 +28,7 @@ def warnings_for(chosen: Candidate, candidates: Iterable[Candidate], asked: Cons
         *_edge(chosen, asked), *_conflict(chosen, known), *_no_evidence(chosen), *_low_bits(chosen),
         *_experts(chosen), *_kv(chosen, asked), *_unquantized(chosen, asked), *_next_better(chosen, known, asked),
         *_embedding(chosen, known, asked), *_real_card(chosen, asked), *_share(chosen, asked),
-        *_tied_twice(chosen), *_local(chosen), *serving_hints(chosen, asked),
+        *_tied_twice(chosen), *_local(chosen), *_size_class(chosen, known, asked), *serving_hints(chosen, asked),
     ]  # fmt: skip
 
 
@@ -91,6 +92,20 @@ def longest_context(one: Candidate, asked: Constraints, kv_bits: int) -> int:
         return combine(one.model, stored, one.way.format, serving).spare(asked.room(stored.resident)) >= 0
 
     return largest(held, one.model.context)
+
+
+def _size_class(chosen: Candidate, known: list[Candidate], asked: Constraints) -> Iterator[str]:
+    """The survey's setting for models of this size, where inputs matter, and what stands in for it."""
+    if chosen.way.scheme.act_bits == 16 and asked.objective != "throughput" and asked.batch < LARGE_BATCH:
+        return
+    for one in known:
+        grouped = one.model is chosen.model and one.way.scheme.act_group
+        rules = [r for r in one.judgement.with_outcome("preferred") if r.id.startswith(SETTINGS)] if grouped else []
+        refused = next((said.text for said in one.rejected if said.kind == "engine"), None)
+        if rules and refused:
+            name = one.way.scheme.name
+            yield f"the setting of {rules[0].source}, for this size is {name} ({rules[0].id}): {refused}"
+            return
 
 
 def _unquantized(chosen: Candidate, asked: Constraints) -> Iterator[str]:

@@ -41,8 +41,7 @@ def offloaded(one: Candidate, asked: Constraints) -> int:
 
 def _flags(engine: Engine, one: Candidate, asked: Constraints) -> list[str]:
     cache = engine.cache(one.kv_bits)
-    wanted = {
-        "tp": asked.gpus > 1, "share": asked.device is not None, "offload": bool(offloaded(one, asked)),
-    }  # fmt: skip
+    on_gpu = asked.device is not None and asked.device.kind == "gpu"
+    wanted = {"tp": asked.gpus > 1, "share": on_gpu, "offload": bool(offloaded(one, asked))}
     named = [engine.flags[name] for name, on in wanted.items() if on and name in engine.flags]
     return [*([str(cache["flag"])] if cache else []), *named]
