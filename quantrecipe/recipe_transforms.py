@@ -19,10 +19,12 @@ class SmoothQuantTransform(TransformPart):
     """SmoothQuant (arXiv:2211.10438): scales that move the difficulty of activations into weights.
 
     alpha: the share that moves, or ``search`` for the one of least output error at every place.
+    places: ``all`` where channels pass unmixed, or behind ``norms`` alone, as in the paper.
     """
 
     name: Literal["smoothquant"] = "smoothquant"
     alpha: Annotated[float, Field(ge=0, le=1)] | Literal["search"] = 0.5
+    places: Literal["all", "norms"] = "all"
 
 
 class AwqTransform(TransformPart):

@@ -69,6 +69,8 @@ class ChannelScaling(Transform):
     inputs: frozenset[Side] = frozenset({"original"})
     #: Whether the inputs of at least one target must be quantized.
     needs_quantized_inputs = False
+    #: Whether only what follows a norm is scaled.
+    norms_only = False
 
     def __init__(self) -> None:
         self._wirings: Sequence[Wiring] = ()
@@ -85,7 +87,7 @@ class ChannelScaling(Transform):
     def apply(self, block: Block) -> None:
         """Scale a block's channels."""
         writer = Writer(block, frozenset(block.layers))
-        folds = [fold for fold in self._wirings[block.index].folds if fold.scales and self._serves(block, fold)]
+        folds = [fold for fold in self._wirings[block.index].folds if self._serves(block, fold)]
         seen = observe(block, [fold.targets[0] for fold in folds])
         for fold in folds:
             site = self._site(block, writer, fold, seen[fold.targets[0]])
@@ -105,6 +107,8 @@ class ChannelScaling(Transform):
 
     def _serves(self, block: Block, fold: Fold) -> bool:
         """Whether scaling serves anything here."""
+        if not fold.scales or (self.norms_only and fold.norm is None):
+            return False
         layers = [block.layers.get(f"{block.name}.{name}") for name in fold.targets]
         groups = [layer.group for layer in layers if layer is not None]
         return any(group.input_activations is not None or not self.needs_quantized_inputs for group in groups)

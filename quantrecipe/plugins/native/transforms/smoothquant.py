@@ -32,7 +32,7 @@ class SmoothQuant(ChannelScaling):
 
     def __init__(self, part: SmoothQuantTransform) -> None:
         super().__init__()
-        self.alpha = part.alpha
+        self.alpha, self.norms_only = part.alpha, part.places == "norms"
 
     def choose(self, site: Site) -> Chosen:
         """Scales by equation 4; the alpha of least output error where it is searched."""
