@@ -163,7 +163,8 @@ def test_debug_shows_the_traceback() -> None:
 WORDS = st.sampled_from(
     ["--model", "--mem", "--context", "--batch", "--gpus", "--engine", "--hardware", "--family", "--max-loss",
      "--objective", "--format", "--maximize", "--or-smaller", "--explain", "memory", "predict", "models", "hardware",
-     "--scheme", "bloom-7b1", "llama-3-8b", "demo", "10GB", "2048", "1%", "w4a16-g128", "vllm", "t4", "json",
+     "--scheme", "--offload", "--metric", "accuracy", "vllm@0.25", "llama.cpp", "llama-2,llama-3", "--what-if",
+     "bloom-7b1", "llama-3-8b", "demo", "10GB", "2048", "1%", "w4a16-g128", "vllm", "t4", "json",
      "context"]
 )  # fmt: skip
 TEXTS = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="/\\"), max_size=8)

@@ -86,5 +86,5 @@ def conclude(models: Sequence[ModelSpec], candidates: list[Candidate], asked: Co
         notes += sibling_line(chosen, asked, rules)
     others = pick_alternatives(candidates, chosen, asked)
     conflicts = disagreements(chosen, candidates)
-    notes += conflict_lines(conflicts)
+    notes += conflict_lines(conflicts, all_of_them=chosen is None)
     return Advice(model, asked, chosen, reasons, others, frontier(candidates), notes, offers, conflicts)

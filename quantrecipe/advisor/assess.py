@@ -13,6 +13,7 @@ from quantrecipe.advisor.candidates import KV_BITS, Way, ways
 from quantrecipe.advisor.constraints import Constraints
 from quantrecipe.advisor.evidence import predicted
 from quantrecipe.advisor.facts import budget_facts, candidate_facts, engine_facts, hardware_facts, model_facts
+from quantrecipe.advisor.tables import Engine
 from quantrecipe.memory import WeightBytes, combine, weight_bytes
 from quantrecipe.model import ModelSpec
 from quantrecipe.rules.engine import Judge, RuleSet
@@ -65,12 +66,17 @@ def assess(
 def all_ways(model: ModelSpec, asked: Constraints) -> Iterator[Way]:
     """Every way, and those with an 8-bit embedding where the engine holds one and a backend makes it."""
     program = asked.program
-    for way in ways(model, program.formats, lambda way: engines.fault(program, way, 16) is None):
+    for way in ways(model, program.formats, lambda way: _held(program, way)):
         yield way
         for bits in program.embeddings.get(way.format, ()):
             small = way._replace(embedding_bits=bits)
             if way.scheme.act_bits == 16 and (program.tied or not model.tied) and backend_for(small):
                 yield small
+
+
+def _held(program: Engine, way: Way) -> bool:
+    """Whether the engine loads a way and keeps it packed."""
+    return way.format not in program.decompresses and engines.fault(program, way, 16) is None
 
 
 def _cache_bits(asked: Constraints) -> list[int]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from quantrecipe.advisor.candidate import Candidate
 
+OWN = "quantrecipe"
+
 if TYPE_CHECKING:
     from quantrecipe.rules.conflicts import Conflict, Deadlock
 
@@ -30,8 +32,11 @@ def _deadlocks(candidates: Iterable[Candidate]) -> list[Deadlock]:
     return deadlocks(judgements)
 
 
-def conflict_lines(found: Sequence[Conflict | Deadlock]) -> list[str]:
-    """One line a deadlock and a conflict; preferences that one rule opposes stand together."""
+def conflict_lines(found: Sequence[Conflict | Deadlock], all_of_them: bool) -> list[str]:
+    """One line a deadlock and a conflict; preferences that one rule opposes stand together.
+
+    all_of_them: also deadlocks of our own rules, which say nothing new where other candidates were left.
+    """
     if not found:
         return []
     from quantrecipe.rules.conflicts import Deadlock
@@ -41,7 +46,7 @@ def conflict_lines(found: Sequence[Conflict | Deadlock]) -> list[str]:
     for one in found:
         if not isinstance(one, Deadlock) and one.kind == "prefer against prefer":
             opposed.setdefault(one.rules[1].id, []).append(one)
-        else:
+        elif all_of_them or not isinstance(one, Deadlock) or one.rule.origin != OWN:
             lines.append(f"rules conflict: {one.line()}")
     return [*lines, *map(_opposed, opposed.values())]
 

@@ -20,7 +20,7 @@ def hardware_fault(engine: Engine, way: Way, kv_bits: int, architecture: str | N
     cache = engine.cache(kv_bits)
     if cache and cache.get("gpu_only") and architecture in CPUS:
         return f"{engine.name} {engine.version} is not known to hold an {kv_bits}-bit KV cache on a CPU"
-    if way.scheme.type == "int" and architecture in engine.no_integers:
+    if way.scheme.type != "float" and architecture in engine.no_integers:
         return f"{engine.name} {engine.version} lists no integer kernels for {architecture}: FP8 or GGUF there"
     return None
 
