@@ -45,3 +45,10 @@ def format_both(size: float) -> str:
         (e, u) for e, u in ((30, "GiB"), (20, "MiB"), (10, "KiB"), (0, "B")) if size >= 2**e or e == 0
     )
     return f"{format_bytes(size)} ({size / 2**exponent:.{1 if exponent else 0}f} {unit})"
+
+
+def format_seconds(seconds: float) -> str:
+    """A time in the unit that suits it: ``12 s``, ``34 min``, ``5.6 h``."""
+    if seconds < 90:
+        return f"{seconds:.{1 if seconds < 10 else 0}f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

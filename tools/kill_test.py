@@ -1,6 +1,6 @@
 """Kills qrun at random moments and makes its disk fail at every write; each time it must go on to the same bytes.
 
-    python tools/kill_test.py kill --points 20     # SIGKILL at 20 system calls and at 20 moments, a case
+    python tools/kill_test.py kill --points 20     # SIGKILL at 20 system calls and at 20 moments, SIGINT at 5, a case
     python tools/kill_test.py fault                # ENOSPC, EIO, EACCES at every system call that changes the disk
 
 A run is a fork of this process, on a small random model (tests/families.py). Prints counts; exits 1 at a failure.
@@ -31,6 +31,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from runner_models import make_workplace, recipe_data, write_recipe  # noqa: E402
 
+from quantrecipe.plugins.native import straight  # noqa: E402
 from quantrecipe.runner import verify  # noqa: E402
 from quantrecipe.runner.cli import main as qrun  # noqa: E402
 from quantrecipe.runner.verify_process import answer  # noqa: E402
@@ -107,7 +108,9 @@ class Bench:
     def run(self) -> None:
         qrun([str(self.recipe), *self.case.words])
 
-    def fork(self, work: Callable[[], None], kill_after: float | None = None) -> int:
+    def fork(
+        self, work: Callable[[], None], kill_after: float | None = None, with_signal: int = signal.SIGKILL
+    ) -> int:
         """The exit code of ``work`` in a child, or minus the signal that ended it."""
         pid = os.fork()
         if pid == 0:
@@ -126,7 +129,7 @@ class Bench:
         if kill_after is not None:
             time.sleep(kill_after)
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, with_signal)
         status = os.waitpid(pid, 0)[1]
         return os.waitstatus_to_exitcode(status)
 
@@ -187,6 +190,22 @@ def kill_case(bench: Bench, points: int, chooser: random.Random, tally: Counter[
         bench.reset()
         code = attempt()
         one_attempt(bench, f"killed at {name}", lambda code=code: code in (-signal.SIGKILL, 0, 2), tally)  # type: ignore[misc]
+        tally["SIGKILL"] += 1
+
+
+def interrupt_case(bench: Bench, points: int, chooser: random.Random, tally: Counter[str]) -> None:
+    """SIGINT at ``points`` moments, as Ctrl-C sends it: exit 130, one line, and the next run goes on."""
+    for _ in range(points):
+        bench.reset()
+        after = chooser.uniform(0.1, 1) * bench.seconds
+        code = bench.fork(bench.run, after, signal.SIGINT)
+
+        def as_promised(code: int = code) -> bool:
+            lines = [line for line in bench.said().splitlines() if line.startswith("qrun: interrupted")]
+            return code == 0 or (code == 130 and len(lines) == 1 and "Traceback" not in bench.said())
+
+        one_attempt(bench, f"interrupted at {after:.3f} s", as_promised, tally)
+        tally["SIGINT"] += 1
 
 
 def fault_case(bench: Bench, points: int, chooser: random.Random, tally: Counter[str]) -> None:
@@ -226,6 +245,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     verify.ask = lambda request, _: answer(request.to_json())  # in this process: a fresh one takes seconds to import
+    straight.SHARD_BYTES = 20_000  # several shards, small as the model is
     total: Counter[str] = Counter()
     for name in given.cases:
         with tempfile.TemporaryDirectory(prefix="quantrecipe-kill-") as folder:
@@ -233,6 +253,7 @@ def main() -> int:
             chooser = random.Random(f"{given.seed} {name}")
             if given.what == "kill":
                 kill_case(bench, given.points or 20, chooser, tally)
+                interrupt_case(bench, max((given.points or 20) // 4, 1), chooser, tally)
             else:
                 fault_case(bench, given.points, chooser, tally)
             counts = ", ".join(f"{count} {key}" for key, count in sorted(tally.items()))

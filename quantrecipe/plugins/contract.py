@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
@@ -141,6 +141,14 @@ class Checkpoint:
     witness_logits: torch.Tensor | None = None
     notes: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Estimates(Protocol):
+    """A backend that can say how long a job will take."""
+
+    def estimate(self, job: Job) -> float:
+        """Seconds that ``quantize`` will take here; itself takes a few."""
 
 
 class Backend(Protocol):

@@ -147,22 +147,27 @@ def identity_of(prepared: Prepared) -> dict[str, str]:
     return identity(prepared.recipe, prepared.folder, prepared.device, tokens)
 
 
-def _quantize(run: Run) -> Checkpoint:
-    prepared = run.prepared
-    job = Job(
+def order(prepared: Prepared, stage: Staging, progress: Progress, trust_remote_code: bool = False) -> Job:
+    """What the backend is given."""
+    return Job(
         recipe=prepared.recipe,
         model_path=prepared.model_path,
-        output_path=run.staging.folder,
+        output_path=stage.folder,
         plan=prepared.plan,
         calibration=None if prepared.calibration is None else prepared.calibration.tokens,
         witness=prepared.witness,
         format=prepared.format,
         device=prepared.device,
-        progress=run.progress,
-        scratch=run.staging.scratch,
+        progress=progress,
+        scratch=stage.scratch,
         spill=prepared.needs.spills,
-        trust_remote_code=run.options.trust_remote_code,
+        trust_remote_code=trust_remote_code,
     )
+
+
+def _quantize(run: Run) -> Checkpoint:
+    prepared = run.prepared
+    job = order(prepared, run.staging, run.progress, run.options.trust_remote_code)
     with run.meter.stage("quantize"):
         checkpoint = prepared.backend.quantize(job)
     missing = sorted(set(prepared.plan.by_name()) - {layer.name for layer in checkpoint.layers})

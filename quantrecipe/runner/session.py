@@ -15,7 +15,7 @@ import click
 
 from quantrecipe.recipe import Recipe
 from quantrecipe.runner.progress import Together, for_terminal
-from quantrecipe.units import format_bytes
+from quantrecipe.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
     from quantrecipe.runner.needs import Spill
@@ -66,10 +66,11 @@ def carry_out(recipe: Recipe, path: Path, choices: Choices) -> int:
 
 
 def _preflight(recipe: Recipe, choices: Choices, shown: Together) -> int:
+    from quantrecipe.plugins.contract import Estimates
     from quantrecipe.runner.locate import find
-    from quantrecipe.runner.pipeline import override
+    from quantrecipe.runner.pipeline import order, override
     from quantrecipe.runner.preflight import preflight
-    from quantrecipe.runner.staging import check_output
+    from quantrecipe.runner.staging import Staging, check_output, scratch_of
 
     asked = override(recipe, choices.model, choices.output)
     target = Path(asked.output.path)
@@ -81,7 +82,11 @@ def _preflight(recipe: Recipe, choices: Choices, shown: Together) -> int:
         shown.note(note)
     shown.close()
     memory, disk = format_bytes(prepared.needs.total_memory), format_bytes(prepared.needs.disk)
-    click.echo(f"ready: {len(prepared.plan.quantized)} layers, about {memory} of memory and {disk} of disk")
+    line = f"ready: {len(prepared.plan.quantized)} layers, about {memory} of memory and {disk} of disk"
+    if isinstance(prepared.backend, Estimates):
+        job = order(prepared, Staging(target, scratch_of(target)), shown, choices.trust_remote_code)
+        line += f", {format_seconds(prepared.backend.estimate(job))} to quantize, by its first block"
+    click.echo(line)
     return 0
 
 

@@ -52,6 +52,12 @@ class NativeBackend:
 
         return quantize(job)
 
+    def estimate(self, job: Job) -> float:
+        """Seconds that ``quantize`` will take, from the first block timed on this machine."""
+        from quantrecipe.plugins.native.estimate import estimate_seconds
+
+        return estimate_seconds(job)
+
     def load(self, checkpoint: Path, device: str) -> torch.nn.Module:
         """The model in a folder that this backend wrote, its weights dequantized."""
         from quantrecipe.plugins.native.load import load

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from quantrecipe.plugins.native.hessian import Hessian
-from quantrecipe.plugins.native.linear import is_transposed
+from quantrecipe.plugins.native.linear import columns_of
 from quantrecipe.plugins.native.walk import Quantize, Run, _look_then_quantize
 
 #: More inputs than this (routed experts) share one pass that looks at all layers as they are.
@@ -33,12 +33,12 @@ def walk_bounded(
     outputs_wanted: bool = True,
 ) -> list[torch.Tensor]:
     """As ``walk_block``, without outputs: always []. batches are read one at a time, in order."""
-    groups = _groups(run, batches[0], layers) if layers else []
+    groups = groups_of(run, batches[0], layers) if layers else []
     if len(groups) > MOST_GROUPS:
         groups = []
     for group in groups:
         first = layers[group[0]]
-        hessian = Hessian(_columns(first), next(first.parameters()).device)
+        hessian = Hessian(columns_of(first), next(first.parameters()).device)
         for batch in batches:
             _run_until(run, batch, first, hessian)
         for name in group:
@@ -50,7 +50,7 @@ def walk_bounded(
     return []
 
 
-def _groups(run: Run, batch: torch.Tensor, layers: Mapping[str, nn.Module]) -> list[list[str]]:
+def groups_of(run: Run, batch: torch.Tensor, layers: Mapping[str, nn.Module]) -> list[list[str]]:
     """The layers in the order that a batch reaches them; those that follow each other with one input are together."""
     arrivals: list[tuple[str, torch.Tensor]] = []
 
@@ -87,11 +87,6 @@ def _run_until(run: Run, batch: torch.Tensor, layer: nn.Module, hessian: Hessian
         pass
     finally:
         hook.remove()
-
-
-def _columns(module: nn.Module) -> int:
-    rows, columns = next(module.parameters()).shape
-    return rows if is_transposed(module) else columns
 
 
 def _remove(hooks: list[Any]) -> None:

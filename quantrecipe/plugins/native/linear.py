@@ -11,6 +11,12 @@ def is_transposed(module: nn.Module) -> bool:
     return type(module).__name__ == "Conv1D"
 
 
+def columns_of(module: nn.Module) -> int:
+    """Inputs K of the module."""
+    rows, columns = next(module.parameters()).shape
+    return rows if is_transposed(module) else columns
+
+
 def get_weight(module: nn.Module) -> torch.Tensor:
     """An fp32 copy of the weight, contiguous [N, K]."""
     weight: torch.Tensor = module.weight.detach()  # type: ignore[operator]

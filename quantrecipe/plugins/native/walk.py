@@ -9,6 +9,7 @@ from torch import nn
 
 from quantrecipe.plugins.native.hessian import Hessian
 from quantrecipe.plugins.native.lanes import Diverged, Lanes
+from quantrecipe.plugins.native.linear import columns_of
 
 Run = Callable[[torch.Tensor], torch.Tensor]
 Quantize = Callable[[str, Hessian], None]
@@ -69,9 +70,10 @@ def _look_then_quantize(
     run: Run, batches: Sequence[torch.Tensor], layers: Mapping[str, nn.Module], quantize: Quantize
 ) -> None:
     """Collect every layer's Hessian in one pass through the block as it is, then quantize all."""
-    found = {name: Hessian(module.weight.shape[-1], module.weight.device) for name, module in layers.items()}  # type: ignore[index,arg-type]
+    devices = {name: next(module.parameters()).device for name, module in layers.items()}
+    found = {name: Hessian(columns_of(module), devices[name]) for name, module in layers.items()}
     hooks = [
-        module.register_forward_pre_hook(lambda _, args, hessian=found[name]: hessian.add(args[0]))
+        module.register_forward_pre_hook(lambda _, args, hessian=found[name]: hessian.add(args[0]), prepend=True)
         for name, module in layers.items()
     ]
     try:
