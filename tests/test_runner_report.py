@@ -15,8 +15,8 @@ from rich.console import Console
 from quantrecipe.runner.meter import Meter
 from quantrecipe.runner.progress import JsonLog, Plain, Together
 from quantrecipe.runner.progress_bar import Bar
+from quantrecipe.runner.report.markdown import cell
 from quantrecipe.runner.report.plot import layer_plot
-from quantrecipe.runner.report.render import cell
 from quantrecipe.runner.report.rows import worst_layers
 from quantrecipe.runner.verdict import percent, sentence
 

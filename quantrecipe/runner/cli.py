@@ -12,6 +12,10 @@ from quantrecipe import __version__
 from quantrecipe.errors import RecipeError, did_you_mean
 from quantrecipe.runner.backends_cli import backends
 from quantrecipe.runner.cli_group import RecipeGroup
+from quantrecipe.runner.commands.baseline import baseline
+from quantrecipe.runner.commands.gate import gate
+from quantrecipe.runner.commands.options import gating
+from quantrecipe.runner.commands.report import diff, report
 from quantrecipe.runner.guard import guarded
 
 if TYPE_CHECKING:
@@ -48,6 +52,7 @@ def cli() -> None:
 )
 @click.option("--log-json", type=PATH, metavar="FILE", help="Append progress as JSON lines.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
+@gating
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def run_command(recipe: Path, dry_run: bool, preflight_only: bool, **options: Any) -> int:
     """Carry a recipe out: preflight, quantize, verify, evaluate, gates, report."""
@@ -106,19 +111,11 @@ def verify(folder: Path, original: str | None, trust_remote_code: bool, debug: b
     return report.exit_code
 
 
-@cli.command()
-@click.argument("results", type=PATH)
-@click.option("-o", "--output", type=PATH, help="Where to write it; report.md beside the results if not given.")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-def report(results: Path, output: Path | None, debug: bool) -> int:
-    """Render the report of a results.json again."""
-    from quantrecipe.runner.report.write import rerender
-
-    click.echo(f"report: {rerender(results, output)}")
-    return 0
-
-
 cli.add_command(backends)
+
+
+for _command in (gate, baseline, report, diff):
+    cli.add_command(_command)
 
 
 def main(arguments: list[str] | None = None) -> None:

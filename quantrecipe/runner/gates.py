@@ -35,12 +35,14 @@ class TaskAnswers:
 class Evidence:
     """What the gates judge; None = not measured, which is never a pass.
 
-    faults: what integrity found wrong. scores: of windows in the order of the text. baseline: loss of each
+    faults: what integrity found wrong; doubts: what looks wrong to it.
+    scores: of windows in the order of the text. baseline: loss of each
     window minus the accepted checkpoint's over the same tokens. speed: logarithms of paired ratios of tokens a
     second, quantized / original. missing: why a gate has nothing to be judged by.
     """
 
     faults: tuple[str, ...] | None = None
+    doubts: tuple[str, ...] = ()
     scores: WindowScores | None = None
     baseline: Sequence[float] | None = None
     file_bytes: int | None = None
@@ -86,6 +88,8 @@ def judged_by_windows(gates: Gates, with_baseline: bool) -> bool:
 
 
 def _integrity(evidence: Evidence) -> Limit:
+    if evidence.doubts and not evidence.faults:
+        return Limit("integrity", "at most", 0, "faults", None, missing=f"looks wrong: {evidence.doubts[0]}")
     found = None if evidence.faults is None else Exact(len(evidence.faults))
     return Limit("integrity", "at most", 0, "faults", found, missing="not checked", faults=evidence.faults or ())
 

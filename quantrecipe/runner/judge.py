@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from quantrecipe.runner.gates import SHARE, Limit
+from quantrecipe.runner.gates import Limit
 from quantrecipe.runner.intervals import Interval
 from quantrecipe.runner.stats.evidence import Exact, Quantity
 from quantrecipe.runner.stats.spending import ALPHA, holm
-from quantrecipe.units import format_bytes
 
 Outcome = Literal["pass", "fail", "unsure"]
 Unsure = Literal["fail", "pass", "extend"]
@@ -174,14 +173,3 @@ def _result(limit: Limit, outcome: Outcome, seen: Interval, why: str, further: i
         limit.name, outcome, limit.limit, seen.value, seen.low, seen.high, limit.unit, why, limit.low_limit,
         None if seen.low == seen.high else seen.confidence, further, limit.faults,
     )  # fmt: skip
-
-
-def show(value: float | None, unit: str) -> str:
-    """A gate's number for people."""
-    if value is None:
-        return "–"
-    if unit == "bytes":
-        return format_bytes(value)
-    if unit.startswith(SHARE):
-        return f"{100 * value:.2f} %"
-    return f"{value:.4g}"

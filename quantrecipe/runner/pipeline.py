@@ -24,6 +24,7 @@ from quantrecipe.runner.meter import Meter
 from quantrecipe.runner.needs import Spill
 from quantrecipe.runner.preflight import Prepared, preflight
 from quantrecipe.runner.progress import Quiet
+from quantrecipe.runner.recipe_source import recipe_source
 from quantrecipe.runner.report.write import write_report
 from quantrecipe.runner.result import Result
 from quantrecipe.runner.staging import Staging, staging
@@ -43,6 +44,7 @@ class Options:
     unsure: Unsure = "extend"
     baseline: StoredBaseline | None = None
     spill: Spill = "auto"
+    recipe_file: dict[str, Any] | None = None
 
 
 @dataclass(slots=True)
@@ -69,6 +71,7 @@ def run(  # noqa: PLR0913 - the public surface; all but the recipe by keyword
     unsure: Unsure = "extend",
     baseline: str | Path | None = None,
     spill: Spill = "auto",
+    recipe_file: str | Path | None = None,
 ) -> Result:
     """Carry a recipe out, or go on where a run that was stopped left off. Raises QuantRecipeError.
 
@@ -76,12 +79,13 @@ def run(  # noqa: PLR0913 - the public surface; all but the recipe by keyword
     of a stopped run that differs from this one. device: ``cpu`` or ``cuda``; None = cuda where there is one.
     unsure: what becomes of a gate whose interval holds the limit: ``extend`` measures more windows. baseline:
     accepted results to be no worse than. spill: whether calibration activations live in files; auto = where they
-    do not fit the memory.
+    do not fit the memory. recipe_file: where annotations point, if the recipe is given as an object.
     """
     asked = load_recipe(recipe) if isinstance(recipe, str | Path) else recipe
     asked = override(asked, model, output)
     accepted = None if baseline is None else StoredBaseline.read(Path(baseline))
-    options = Options(overwrite, device, trust_remote_code, command, unsure, accepted, spill)
+    source = _source(recipe, recipe_file)
+    options = Options(overwrite, device, trust_remote_code, command, unsure, accepted, spill, source)
     shown, meter = progress or Quiet(), Meter()
     shown.start("preflight")
     with meter.stage("resolve"):
@@ -92,6 +96,11 @@ def run(  # noqa: PLR0913 - the public surface; all but the recipe by keyword
             prepared = preflight(asked, model_path, target, device, trust_remote_code, spill)
             stage.begin(identity_of(prepared), overwrite)
         return _carry_out(Run(prepared, options, shown, meter, stage))
+
+
+def _source(recipe: Recipe | str | Path, file: str | Path | None) -> dict[str, Any] | None:
+    named = recipe if isinstance(recipe, str | Path) else file
+    return None if named is None else recipe_source(Path(named))
 
 
 def override(recipe: Recipe, model: str | None, output: str | Path | None) -> Recipe:

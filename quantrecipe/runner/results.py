@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from quantrecipe import __version__
@@ -12,6 +13,7 @@ from quantrecipe.recipe_file import dump_recipe
 from quantrecipe.runner.appraise import Appraisal
 from quantrecipe.runner.baseline import SCHEMA, StoredBaseline, window_rows
 from quantrecipe.runner.environment import environment
+from quantrecipe.runner.foreign import format_name
 from quantrecipe.runner.gates import TaskAnswers, task_drop
 from quantrecipe.runner.looks import Trial
 from quantrecipe.runner.next_steps import next_steps
@@ -20,6 +22,9 @@ from quantrecipe.runner.suspects import suspects
 from quantrecipe.runner.verdict import sentence, status
 
 if TYPE_CHECKING:
+    from quantrecipe.modeling.skeleton import Skeleton
+    from quantrecipe.runner.checks.report import Integrity
+    from quantrecipe.runner.gate import Gating
     from quantrecipe.runner.pipeline import Run
 
 
@@ -37,9 +42,8 @@ def collect(run: Run, checkpoint: Checkpoint, findings: Findings) -> dict[str, A
     prepared, recipe = run.prepared, run.prepared.recipe
     layers = [asdict(layer) for layer in checkpoint.layers]
     found: dict[str, Any] = {
-        "schema": SCHEMA,
-        "quantrecipe": __version__,
-        "model": _model(run),
+        **_head(),
+        "model": _model_row(recipe, prepared.skeleton),
         "output": {
             "name": run.staging.output.name,
             "format": checkpoint.format,
@@ -56,6 +60,7 @@ def collect(run: Run, checkpoint: Checkpoint, findings: Findings) -> dict[str, A
         "verified": findings.verified,
         "stages": run.meter.to_json(),
         "recipe": dump_recipe(recipe),
+        "recipe_file": run.options.recipe_file,
         "environment": environment(prepared.device),
         "command": run.options.command,
         "launch": recipe.launch,
@@ -63,6 +68,44 @@ def collect(run: Run, checkpoint: Checkpoint, findings: Findings) -> dict[str, A
     }
     found["verdict"] = {"status": status(found), "sentence": sentence(found)}
     return found
+
+
+def gated(
+    run: Gating, found: Appraisal, size: dict[str, Any], layers: list[dict[str, Any]], report: Integrity
+) -> dict[str, Any]:
+    """The record of a judged checkpoint that was made elsewhere or before."""
+    request, recipe = run.request, run.request.recipe
+    told = {
+        **_head(),
+        "model": _model_row(recipe, run.skeleton),
+        "output": {
+            "name": request.folder.resolve().name,
+            "format": format_name(request.folder),
+            "backend": None,
+            "backend_version": None,
+        },
+        "size": size,
+        **appraised(found),
+        **explained(recipe, found, layers, request.baseline),
+        "expected": None if recipe.expected is None else recipe.expected.model_dump(mode="json"),
+        "because": [reason.model_dump(mode="json") for reason in recipe.because],
+        "layers": layers,
+        "calibration": None,
+        "verified": {key: getattr(report, key) for key in ("checked", "unchecked", "faults", "suspects")},
+        "stages": run.meter.to_json(),
+        "recipe": dump_recipe(recipe),
+        "recipe_file": request.recipe_file,
+        "environment": environment(run.device),
+        "command": request.command,
+        "launch": recipe.launch,
+        "notes": [],
+    }
+    return told | {"verdict": {"status": status(told), "sentence": sentence(told)}}
+
+
+def _head() -> dict[str, Any]:
+    created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"schema": SCHEMA, "quantrecipe": __version__, "created": created}
 
 
 def appraised(found: Appraisal) -> dict[str, Any]:
@@ -118,11 +161,10 @@ def task_row(answers: TaskAnswers) -> dict[str, Any]:
     }
 
 
-def _model(run: Run) -> dict[str, Any]:
-    skeleton = run.prepared.skeleton
+def _model_row(recipe: Recipe, skeleton: Skeleton) -> dict[str, Any]:
     return {
-        "id": run.prepared.recipe.model.id,
-        "revision": run.prepared.recipe.model.revision,
+        "id": recipe.model.id,
+        "revision": recipe.model.revision,
         "architecture": type(skeleton.model).__name__,
         "blocks": len(skeleton.blocks),
         "parameters": sum(parameter.numel() for parameter in skeleton.model.parameters()),

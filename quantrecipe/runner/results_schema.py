@@ -221,11 +221,20 @@ class BaselineRow(Row):
     windows: int
 
 
+class RecipeFileRow(Row):
+    """The recipe's file as it was named, the line of its gates, and that of each gate."""
+
+    path: str
+    line: int
+    gates: dict[str, int]
+
+
 class Results(Row):
-    """A whole results.json. Bytes, seconds, nats; shares are fractions."""
+    """A whole results.json. Bytes, seconds, nats; shares are fractions. created: UTC, ISO 8601."""
 
     schema_: Literal[1] = Field(alias="schema")
     quantrecipe: str
+    created: str = Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
     verdict: VerdictRow
     model: ModelRow
     output: OutputRow
@@ -248,6 +257,7 @@ class Results(Row):
     verified: dict[str, Any]
     stages: list[StageRow]
     recipe: str
+    recipe_file: RecipeFileRow | None
     environment: dict[str, Any]
     command: str | None
     launch: str | None

@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -34,11 +34,17 @@ class Choices:
     spill: Spill
     trust_remote_code: bool
     debug: bool
+    unsure: Literal["extend", "fail", "pass"] = "extend"
+    baseline: Path | None = None
+    formats: tuple[str, ...] = ()
 
 
 def carry_out(recipe: Recipe, path: Path, choices: Choices) -> int:
     """Run the recipe, or its pre-flight alone; returns the exit code."""
-    _prepare_process()
+    prepare_process()
+    from quantrecipe.runner.report.formats import deliver, parse_formats
+
+    wanted = parse_formats(choices.formats, os.environ)
     shown = for_terminal(choices.log_json)
     try:
         shown.start("loading libraries")
@@ -56,10 +62,13 @@ def carry_out(recipe: Recipe, path: Path, choices: Choices) -> int:
             trust_remote_code=choices.trust_remote_code,
             spill=choices.spill,
             command=_command(path),
+            unsure=choices.unsure,
+            baseline=choices.baseline,
+            recipe_file=path,
         )
     finally:
         shown.close()
-    click.echo(result.sentence.replace("`", "").replace("**", ""))
+    click.echo(deliver(result.results, wanted, os.environ), nl=False)
     click.echo(f"checkpoint: {result.output}")
     click.echo(f"report: {result.report}")
     return result.exit_code
@@ -90,7 +99,7 @@ def _preflight(recipe: Recipe, choices: Choices, shown: Together) -> int:
     return 0
 
 
-def _prepare_process() -> None:
+def prepare_process() -> None:
     """Before torch is imported: libraries keep quiet, and SIGTERM ends a run as an interrupt does.
 
     Threads that wait must sleep: OpenMP's default is to spin, which made the demo's evaluation 4 to 14 times

@@ -24,6 +24,8 @@ def limits(gates: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 def sentence(results: Mapping[str, Any]) -> str:
     """The verdict: size, loss with its interval, and what the gates say."""
     size = results["size"]
+    if not size["file_bytes"]:
+        return f"The checkpoint made from `{results['model']['id']}` is damaged{_gates(results)}"
     ratio = size["original_file_bytes"] / max(size["file_bytes"], 1)
     before, after = format_bytes(size["original_file_bytes"]), format_bytes(size["file_bytes"])
     smaller = f"`{results['model']['id']}` went from {before} to {after} ({ratio:.1f} times smaller)"
@@ -61,3 +63,19 @@ def percent(share: float, sign: bool = False) -> str:
         return f"a factor of {1 + share:.4g}" if not sign else f"{100 * share:+.3g} %"
     digits = 2 if abs(share) < 0.1 else 1
     return f"{100 * share:{'+' if sign else ''}.{digits}f} %"
+
+
+def plain(text: str) -> str:
+    """A sentence without Markdown's marks."""
+    return text.replace("`", "").replace("**", "")
+
+
+def show(value: float | None, unit: str) -> str:
+    """A gate's number for people."""
+    if value is None:
+        return "–"
+    if unit == "bytes":
+        return format_bytes(value)
+    if unit.startswith("share"):
+        return f"{100 * value:.2f} %"
+    return f"{value:.4g}"

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from quantrecipe.runner.judge import show
-from quantrecipe.runner.verdict import percent
+from quantrecipe.runner.intervals import CONFIDENCE
+from quantrecipe.runner.verdict import percent, show
 from quantrecipe.units import format_bytes
 
 WORST = 10
+#: Gates whose failure layers can be to blame for.
+QUALITY = (
+    "max_perplexity_increase", "max_baseline_increase", "max_kl", "min_top1_agreement", "min_task_accuracy",
+    "max_task_drop", "within_prediction",
+)  # fmt: skip
 
 
 class Row(NamedTuple):
@@ -24,7 +29,7 @@ class Row(NamedTuple):
 
 def comparison_rows(results: Mapping[str, Any]) -> list[Row]:
     """What was measured beside what the recipe expected."""
-    return [*_loss_rows(results), *_size_rows(results)]
+    return [*_loss_rows(results), *_task_rows(results), *_speed_rows(results), *_size_rows(results), *_cost(results)]
 
 
 def _loss_rows(results: Mapping[str, Any]) -> Iterator[Row]:
@@ -48,6 +53,32 @@ def _loss_rows(results: Mapping[str, Any]) -> Iterator[Row]:
     between = "" if kl["low"] is None else f" ({kl['low']:.3g} to {kl['high']:.3g})"
     yield Row("KL to the original, nats a token", "0", f"{kl['value']:.3g}{between}", "", "")
     yield Row("Same most likely token", "100 %", interval(measures["agreement"]), "", "")
+
+
+def _task_rows(results: Mapping[str, Any]) -> Iterator[Row]:
+    for name, task in results["tasks"].items():
+        first, second = (f"{100 * task[key]['value']:.1f} %" for key in ("original", "quantized"))
+        drop = task["drop"]
+        change = f"{-100 * drop['value']:+.1f} ({-100 * drop['high']:+.1f} to {-100 * drop['low']:+.1f}) points"
+        yield Row(f"{name}, {task['metric']} of {task['questions']}", first, second, change, "")
+
+
+def _speed_rows(results: Mapping[str, Any]) -> Iterator[Row]:
+    speed = results["speed"]
+    if speed is not None:
+        first, second = speed["original"], speed["quantized"]
+        yield Row("Tokens a second", f"{first:.1f}", f"{second:.1f}", f"{second / first:.2f} times", "")
+
+
+def _cost(results: Mapping[str, Any]) -> Iterator[Row]:
+    """What this run took; what serving is expected to take."""
+    yield Row("Time of this run", "", f"{seconds(results):.1f} s", "", "")
+    peaks = [stage["peak_memory"] for stage in results["stages"] if stage["peak_memory"]]
+    if peaks:
+        yield Row("Peak memory of this run", "", format_bytes(max(peaks)), "", "")
+    serving = (results["expected"] or {}).get("peak_memory")
+    if serving:
+        yield Row("Memory to serve it", "", "", "", format_bytes(serving))
 
 
 def interval(found: Mapping[str, Any], sign: bool = False) -> str:
@@ -82,24 +113,59 @@ def _size_rows(results: Mapping[str, Any]) -> Iterator[Row]:
         )
 
 
-def gate_rows(results: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
-    """(gate, outcome, limit, measured with its interval, why)."""
-    rows = []
-    for gate in results["gates"]:
-        unit = gate["unit"]
-        text = show(gate["value"], unit)
-        if gate["low"] is not None and gate["low"] != gate["high"]:
-            text += f" ({show(gate['low'], unit)} to {show(gate['high'], unit)})"
-        rows.append(
-            (gate["name"], gate["outcome"], f"{show(gate['limit'], unit)} {_unit(unit)}".strip(), text, gate["why"])
+class GateLine(NamedTuple):
+    """A gate in words. is_quality: whether layers can be to blame."""
+
+    name: str
+    outcome: str
+    limit: str
+    measured: str
+    why: str
+    faults: tuple[str, ...]
+    is_quality: bool
+
+
+def seconds(results: Mapping[str, Any]) -> float:
+    """Of all stages."""
+    return sum(float(stage["seconds"]) for stage in results["stages"])
+
+
+def gate_rows(results: Mapping[str, Any]) -> list[GateLine]:
+    """A line a gate."""
+    return [
+        GateLine(
+            gate["name"],
+            gate["outcome"],
+            _limit(gate),
+            _measured(gate),
+            gate["why"],
+            tuple(gate["faults"]),
+            gate["name"].partition(":")[0] in QUALITY,
         )
-    return rows
+        for gate in results["gates"]
+    ]
+
+
+def _limit(gate: Mapping[str, Any]) -> str:
+    unit = gate["unit"]
+    least = "" if gate["low_limit"] is None else f"{show(gate['low_limit'], unit)} to "
+    return f"{least}{show(gate['limit'], unit)} {_unit(unit)}".strip()
+
+
+def _measured(gate: Mapping[str, Any]) -> str:
+    """The value with its interval, and the interval's confidence where it is not the usual one."""
+    unit, text = gate["unit"], show(gate["value"], gate["unit"])
+    if gate["low"] is None or gate["low"] == gate["high"]:
+        return text
+    odd = gate["confidence"] is not None and abs(gate["confidence"] - CONFIDENCE) > 1e-9
+    told = f"; {100 * gate['confidence']:.2f} %" if odd else ""
+    return f"{text} ({show(gate['low'], unit)} to {show(gate['high'], unit)}{told})"
 
 
 def _unit(unit: str) -> str:
-    return (
-        "" if unit in ("bytes", "share of tokens") else "of the original" if unit == "share of the original" else unit
-    )
+    if unit.startswith("share of the"):
+        return unit.removeprefix("share ")
+    return "" if unit in ("bytes", "share of tokens", "share", "faults") else unit
 
 
 def worst_layers(layers: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -11,8 +11,8 @@ from quantrecipe.modeling.writer import write_json, write_text
 from quantrecipe.recipe import Output
 from quantrecipe.runner.baseline import read_results
 from quantrecipe.runner.finish import RESULTS
+from quantrecipe.runner.report.markdown import render
 from quantrecipe.runner.report.plot import layer_plot
-from quantrecipe.runner.report.render import render
 from quantrecipe.runner.staging import Staging
 
 REPORT = "report.md"
@@ -30,6 +30,16 @@ def write_report(results: Mapping[str, Any], stage: Staging, output: Output) -> 
     else:
         write_markdown(results, wanted)
     return wanted
+
+
+def write_beside(results: Mapping[str, Any], folder: Path) -> None:
+    """results.json, report and plot in a folder of their own."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError("cannot write the report", value=str(folder), limit=error.strerror) from error
+    write_json(folder / RESULTS, results)
+    write_markdown(results, folder / REPORT)
 
 
 def write_markdown(results: Mapping[str, Any], path: Path) -> None:

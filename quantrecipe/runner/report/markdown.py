@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from quantrecipe.units import format_both, format_bytes
 TEMPLATE = Path(__file__).with_name("report.md.j2")
 
 
-def render(results: Mapping[str, Any], plot: str | None) -> str:
+def render(results: Mapping[str, Any], plot: str | None = None) -> str:
     """The report. plot: file name of the plot beside it."""
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters |= {
@@ -30,6 +31,7 @@ def render(results: Mapping[str, Any], plot: str | None) -> str:
     text = template.render(
         r=results,
         plot=plot,
+        fence=_fence(f"{results['recipe']}{results['command']}"),
         comparison=comparison_rows(results),
         gates=gate_rows(results),
         worst=worst_layers(results["layers"]),
@@ -49,3 +51,9 @@ def cell(value: object) -> str:
 def code(value: object) -> str:
     """Text for a code span in a table: only what would end either is replaced."""
     return " ".join(str(value).split()).replace("`", "'").replace("|", "\\|")
+
+
+def _fence(text: str) -> str:
+    """Backticks, more of them than stand together anywhere in the text."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    return "`" * max(3, longest + 1)

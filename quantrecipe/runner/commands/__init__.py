@@ -1,0 +1,1 @@
+"""Commands of ``qrun`` beside carrying a recipe out."""

@@ -1,0 +1,121 @@
+"""A quantized checkpoint that this run did not write: its weights against the original's, and its logits."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from quantrecipe.errors import DamageError, ModelError
+from quantrecipe.modeling.adapter import attach_adapter
+from quantrecipe.modeling.folder import ModelFolder
+from quantrecipe.modeling.formats import READERS, method_of, quantization_config, reader_of
+from quantrecipe.modeling.formats.compressed_config import matches
+from quantrecipe.modeling.skeleton import Skeleton
+from quantrecipe.runner.quantized import open_dequantized, round_inputs
+from quantrecipe.runner.scorers import Loaded, Scorer, Streamed
+from quantrecipe.schemes import QuantizationArgs
+
+
+def scorer_of(folder: Path, device: str, dtype: torch.dtype, trust_remote_code: bool = False) -> Scorer:
+    """Streamed through a reader of the format; loaded whole by transformers where there is no reader for it."""
+    stored = ModelFolder.open(folder)
+    config = quantization_config(stored.config, folder)
+    if method_of(config) not in READERS:
+        return _loaded(folder, device, dtype, trust_remote_code)
+    _, skeleton = open_dequantized(folder, dtype, trust_remote_code)
+    round_inputs(skeleton, stored_inputs(config, skeleton))
+    attach_adapter(skeleton.model, folder)
+    return Streamed(skeleton, device, dtype)
+
+
+def stored_inputs(config: dict[str, Any], skeleton: Skeleton) -> dict[str, QuantizationArgs]:
+    """How compressed-tensors' config says that the inputs of each module are rounded."""
+    found: dict[str, QuantizationArgs] = {}
+    for group in (config.get("config_groups") or {}).values():
+        if not group.get("input_activations"):
+            continue
+        known = {key: group["input_activations"].get(key) for key in QuantizationArgs.model_fields}
+        args = QuantizationArgs.model_validate({key: value for key, value in known.items() if value is not None})
+        for info in skeleton.linears():
+            targets, ignored = group.get("targets", []), config.get("ignore") or []
+            wanted = any(target == info.kind or matches(target, info.name) for target in targets)
+            if wanted and not any(matches(target, info.name) for target in ignored):
+                found[info.name] = args
+    return found
+
+
+def _loaded(folder: Path, device: str, dtype: torch.dtype, trust_remote_code: bool) -> Loaded:
+    import transformers
+
+    factory: Any = transformers.AutoModelForCausalLM
+    try:
+        model = factory.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, trust_remote_code=trust_remote_code
+        ).to(device)
+    except Exception as error:  # the library raises errors of many kinds
+        raise DamageError(
+            "transformers cannot load the checkpoint",
+            value=str(folder),
+            limit=f"{type(error).__name__}: {error}"[:300],
+        ) from error
+    return Loaded(model, int(model.config.get_text_config().vocab_size), dtype, device)
+
+
+def quantized_bytes(stored: ModelFolder) -> tuple[int, int]:
+    """Weights that are stored as codes, and the bytes that stand for them; zeros where there is no reader."""
+    try:
+        reader = reader_of(stored)
+    except ModelError:
+        return 0, 0
+    modules = reader.modules(stored)
+    shapes = [reader.shape(stored, module) for module in modules]
+    return sum(rows * columns for rows, columns in shapes), sum(reader.nbytes(stored, module) for module in modules)
+
+
+def compared_layers(stored: ModelFolder, original: Skeleton) -> list[dict[str, Any]]:
+    """Each quantized module's weight against the original's, as the layers of results.json; none without a reader."""
+    try:
+        reader = reader_of(stored)
+    except ModelError:
+        return []
+    names = {original.stored_name(f"{info.name}.weight"): info for info in original.linears()}
+    found = []
+    for module in reader.modules(stored):
+        info = names.get(f"{module}.weight")
+        if info is None:
+            continue
+        began = time.perf_counter()
+        weight = original.folder.tensor(f"{module}.weight").float()
+        weight = weight.t() if info.kind == "Conv1D" else weight
+        error = torch.linalg.norm(weight - reader.decode(stored, module).weight(torch.float32))
+        rows, columns = reader.shape(stored, module)
+        nbytes = reader.nbytes(stored, module)
+        found.append(
+            {
+                "name": info.name,
+                "scheme": f"{8 * nbytes / (rows * columns):.3g} bits",
+                "method": reader.name,
+                "rows": rows,
+                "columns": columns,
+                "bytes": nbytes,
+                "relative_error": float(error / torch.linalg.norm(weight)),
+                "output_error": None,
+                "digest": "",
+                "seconds": round(time.perf_counter() - began, 3),
+                "note": None,
+                "tokens": None,
+            }
+        )
+    return found
+
+
+def format_name(folder: Path) -> str:
+    """The format that a checkpoint's config claims; ``none`` where it claims none, or ``unreadable``."""
+    try:
+        stored = ModelFolder.open(folder)
+    except ModelError:
+        return "unreadable"
+    return method_of(quantization_config(stored.config, folder))
