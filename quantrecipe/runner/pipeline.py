@@ -29,6 +29,9 @@ from quantrecipe.runner.report.write import write_report
 from quantrecipe.runner.result import Result
 from quantrecipe.runner.staging import Staging, staging
 
+#: The stage of a backend that works in a process of its own: from its start to the saved checkpoint.
+OWN_PROCESS = "quantize (its own process)"
+
 
 @dataclass(slots=True)
 class Options:
@@ -179,6 +182,9 @@ def _quantize(run: Run) -> Checkpoint:
     job = order(prepared, run.staging, run.progress, run.options.trust_remote_code)
     with run.meter.stage("quantize"):
         checkpoint = prepared.backend.quantize(job)
+    apart = checkpoint.details.get("own_process")
+    if apart:
+        run.meter.add(OWN_PROCESS, apart["seconds"], apart["peak_memory"])
     missing = sorted(set(prepared.plan.by_name()) - {layer.name for layer in checkpoint.layers})
     if missing:
         raise BackendError("the backend left layers unquantized", value=missing[0], limit=f"{len(missing)} in all")

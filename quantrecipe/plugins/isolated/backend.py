@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import tempfile
+import time
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -59,8 +60,10 @@ class IsolatedBackend:
 
         with tempfile.TemporaryDirectory(prefix="quantrecipe-job-") as folder:
             scratch = Path(folder)
+            began = time.perf_counter()
             with Worker(self.name, self._python(), self.worker, job_file.quantize_job(job, scratch)) as worker:
                 done = worker.run(job.progress)
+            seconds = time.perf_counter() - began
             job.progress.start(f"reload with {self.name}", len(job.plan.quantized), "layers")
             reloaded = self._reload(job.output_path, job.device, job.progress)
             try:
@@ -76,7 +79,11 @@ class IsolatedBackend:
             layers=layers,
             witness_logits=None if alone else logits,
             notes=tuple(done.get("notes", ())),
-            details={"reads_alone": alone, "reload_kl": kept},
+            details={
+                "reads_alone": alone,
+                "reload_kl": kept,
+                "own_process": {"seconds": seconds, "peak_memory": done.get("peak_memory")},
+            },
         )
 
     def load(self, checkpoint: Path, device: str) -> torch.nn.Module:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 import threading
 import traceback
@@ -82,7 +83,7 @@ def main(quantize: Callable[[dict[str, Any], Channel], None], load: Callable[[di
         if job["task"] == "quantize":
             die_with_parent()
             quantize(job, channel)
-            channel.send("done")
+            channel.send("done", peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
         else:
             serve(job, channel, load(job))
     except Refused as error:
