@@ -33,7 +33,7 @@ class Outcome:
 
 
 def by_backend(recipe: Recipe, names: Sequence[str], output: Path) -> list[Contestant]:
-    """The recipe through each backend in its own format, without a fallback. Raises BackendError for an unknown name."""
+    """The recipe through each backend in its own format, without a fallback. Raises BackendError."""
     found = []
     for name in names:
         backend(name)
@@ -60,7 +60,9 @@ def _into(recipe: Recipe, folder: Path) -> Recipe:
     return override(recipe, None, folder).model_copy(update={"gates": type(recipe.gates)()})
 
 
-def compare(contestants: Sequence[Contestant], progress: Progress, overwrite: bool, device: str | None) -> list[Outcome]:
+def compare(
+    contestants: Sequence[Contestant], progress: Progress, overwrite: bool, device: str | None
+) -> list[Outcome]:
     """Carry all out, one after the other; what fails is a line in the table."""
     return list(_carry_out(contestants, progress, overwrite, device))
 
