@@ -1,0 +1,1 @@
+"""An example plugin: int8 per row with clipped ranges."""
