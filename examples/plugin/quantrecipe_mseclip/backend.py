@@ -70,7 +70,7 @@ def _clip(name: str, weight: Any) -> tuple[Any, Any, LayerRecord]:
     errors = torch.stack([((_round(exact, full * share) * full * share - exact) ** 2).sum(1) for share in SHARES])
     share = torch.tensor(SHARES)[errors.argmin(0)].unsqueeze(1)
     scale = (full * share).to(weight.dtype)
-    codes = _round(exact, scale.float())
+    codes = _round(exact, scale.float()).to(torch.int8)  # now, since int8 has no -0.0 and its readers none either
     served = (codes.to(weight.dtype) * scale).to(weight.dtype)
     error = float((served.float() - exact).norm() / exact.norm())
     digest = _sha256(served)
@@ -78,7 +78,7 @@ def _clip(name: str, weight: Any) -> tuple[Any, Any, LayerRecord]:
     size = codes.numel() + scale.numel() * scale.element_size()
     rows, columns = weight.shape
     seconds = time.perf_counter() - began
-    return codes.to(torch.int8), scale, LayerRecord(
+    return codes, scale, LayerRecord(
         name, "w8a16", "rtn", rows, columns, size, error, None, digest, seconds, note
     )  # fmt: skip
 
