@@ -30,7 +30,8 @@ RTN = {"main": {"scheme": "w4a16-g128", "method": "rtn"}}
 GPTQ = {"main": {"scheme": "w4a16-g128", "method": "gptq"}}
 #: BLOOM-176B's fc2 needs a Hessian of 57344 x 57344: see ``factor``.
 BLOOM_GPTQ = {**GPTQ, "fc2": {"targets": ["re:.*dense_4h_to_h"], "scheme": "w4a16-g128", "method": "rtn"}}
-DEPTHS = (2, 4, 8)
+#: Deep enough for round-to-nearest to fill a shard, which it holds.
+DEPTHS = {"rtn": (24, 48), "gptq": (4, 8, 16)}
 
 
 def synthesize(model: str, folder: Path, *options: str) -> Path:
@@ -70,15 +71,15 @@ def memory_cells(found: dict[str, Any]) -> tuple[float, float]:
 
 
 def depth(folder: Path) -> None:
-    """TinyLlama's layers, a few of them, small vocabulary."""
+    """BLOOM-560m's layers, a few and twice as many, small vocabulary."""
     print("| method | layers | seconds | CPU s | RssAnon MB | VmHWM MB |\n|---|--:|--:|--:|--:|--:|")
     for method, groups in (("rtn", RTN), ("gptq", GPTQ)):
-        for layers in DEPTHS:
-            model = synthesize(
-                "tinyllama-1.1b", folder / f"depth-{layers}", "--layers", str(layers), "--vocab", "4096"
-            )
+        for layers in DEPTHS[method]:
+            options = ("--layers", str(layers), "--vocab", "4096")
+            model = synthesize("bloom-560m", folder / f"depth-{layers}", *options)
             found = measure(model, groups)
             row(method, layers, found["seconds"], found["cpu_seconds"], *memory_cells(found))
+            shutil.rmtree(model)
 
 
 def blocks(folder: Path) -> None:
@@ -93,7 +94,10 @@ def blocks(folder: Path) -> None:
 
 
 def factor(_: Path) -> None:
-    """Seconds of factoring a Hessian and of quantizing with it, N = K / 4 as in fc2; what K = 57344 would take."""
+    """CPU seconds of factoring a Hessian and of quantizing with it, N = K / 4 as in fc2; what K = 57344 would take.
+
+    Both are cubic in K: 2/3 K^3 products, and N K^2 = K^3 / 4.
+    """
     from quantrecipe.plugins.native.factor import Setting
     from quantrecipe.plugins.native.gptq import gptq
     from quantrecipe.plugins.native.hessian import Hessian
@@ -101,18 +105,17 @@ def factor(_: Path) -> None:
     from quantrecipe.schemes import QuantizationArgs
 
     args = QuantizationArgs(num_bits=4, strategy="group", group_size=128)
-    print("| K | Hessian GB | factor s | quantize s | at K = 57344: hours |\n|--:|--:|--:|--:|--:|")
-    for columns in (3584, 7168, 14336):
+    print("| K | Hessian GB | factor s | quantize s | both, CPU s | at K = 57344: CPU h |\n|--:|--:|--:|--:|--:|--:|")
+    for columns in (1024, 2048, 4096, 8192):  # the first compiles
         hessian = Hessian(columns)
         hessian.add(torch.randn(1024, columns))
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         found = hessian.factor(Setting(0.01, sorts=True), "fc2", print)
         middle = time.perf_counter()
         gptq(torch.randn(columns // 4, columns), found, args, Storage(torch.float16, torch.float32))
-        ended = time.perf_counter()
-        hours = (ended - began) * (57344 / columns) ** 3 / 3600  # both are cubic: 2/3 K^3 and N K^2 = K^3 / 4
-        row(columns, 4 * columns**2 / 1e9, middle - began, ended - middle, hours)
-        del hessian, found
+        ended, cpu = time.perf_counter(), time.process_time() - cpu
+        hours = cpu * (57344 / columns) ** 3 / 3600
+        row(columns, 4 * columns**2 / 1e9, middle - began, ended - middle, cpu, hours)
 
 
 def straight(folder: Path) -> None:

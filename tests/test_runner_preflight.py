@@ -17,7 +17,7 @@ from quantrecipe.recipe import Recipe
 from quantrecipe.runner.capability import check_backend, choose_backend, choose_format
 from quantrecipe.runner.engine_check import check_engine
 from quantrecipe.runner.locate import catalogue_spec, linears
-from quantrecipe.runner.needs import Needs, Sizes, check_memory, count_needs
+from quantrecipe.runner.needs import RUNTIME_BYTES, SHARD_BYTES, Needs, Sizes, check_memory, count_needs
 
 NATIVE = backend("native").capabilities()
 
@@ -138,8 +138,21 @@ def test_needs_grow_with_the_largest_block_and_not_with_depth() -> None:
         for depth in (1, 2)
     )
     assert one.memory == two.memory
-    assert one.memory["Hessian and its factor (K x K, fp32)"] == 2 * 256 * 256 * 4
+    assert one.memory["Hessian, its factor in it (K x K, fp32)"] == 256 * 256 * 4
     assert two.weights_after == 2 * one.weights_after == 2 * (256 * 256 // 2 + 256 * 4 * 2)
+
+
+def test_data_free_needs_no_block_and_no_activations() -> None:
+    recipe = _recipe(main={"scheme": "w4a16-g64", "method": "rtn"})
+    linears = [_linear(f"h.{block}.fc", block=block) for block in range(3)]
+    needs = count_needs(make_plan(recipe, linears), 3 * 131072, Sizes(2, 256, 0))
+    assert needs.total_memory == RUNTIME_BYTES + SHARD_BYTES + 4 * 256 * 256
+
+
+def test_shards_of_straight_runs_are_as_large_as_is_counted() -> None:
+    from quantrecipe.plugins.native import straight
+
+    assert straight.SHARD_BYTES == SHARD_BYTES
 
 
 def test_too_little_memory_names_both_sizes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,8 @@ from quantrecipe.units import format_bytes
 
 #: Resident after importing torch and transformers, measured with 2.13 and 5.17 on a CPU.
 RUNTIME_BYTES = 550 * 10**6
+#: What a data-free run holds until it is full (native/straight.py).
+SHARD_BYTES = 128 * 10**6
 #: What is written beside the weights: tokenizer, config, report.
 EXTRA_BYTES = 20 * 10**6
 #: Tokens of one batch on its way through a block.
@@ -88,17 +90,29 @@ def count_needs(plan: Plan, weights_before: int, sizes: Sizes) -> Needs:
     memory = {"python, torch, transformers": RUNTIME_BYTES}
     if not sizes.streams:
         memory["the whole model"] = weights_before
+    elif _is_straight(plan):
+        memory["a shard, and matrices under way"] = SHARD_BYTES + 4 * max(_weights(one) for one in plan.quantized)
     else:
         memory["largest block, twice (weights and their replacement)"] = 2 * largest
         memory["embeddings and head"] = outside if plan.needs_calibration else 0
     if plan.needs_calibration:
-        memory["Hessian and its factor (K x K, fp32)"] = 2 * max(_hessian(module) for module in plan.quantized)
+        memory["Hessian, its factor in it (K x K, fp32)"] = max(_hessian(module) for module in plan.quantized)
         memory |= _activations(plan, sizes)
     saved = sum(_dense(module, sizes.itemsize) - (module.packed_bytes or 0) for module in plan.quantized)
     kept = {name: size for name, size in memory.items() if size}
     scratch = sum(module.packed_bytes or 0 for module in plan.quantized)
     scratch += 2 * sizes.calibration_tokens * sizes.hidden * sizes.itemsize
     return Needs(weights_before, weights_before - saved + sizes.beside, kept, scratch, sizes.spills)
+
+
+def _is_straight(plan: Plan) -> bool:
+    """Whether weights go straight from file to file (native/straight.py): codes and words of two matrices at once."""
+    groups = [module.group for module in plan.quantized if module.group is not None]
+    return not plan.needs_calibration and not any(group.input_activations for group in groups)
+
+
+def _weights(module: PlannedModule) -> int:
+    return module.info.rows * module.info.columns
 
 
 def _activations(plan: Plan, sizes: Sizes) -> dict[str, int]:
