@@ -206,7 +206,7 @@ def test_an_expert_that_sees_no_token_is_rounded_to_nearest_and_named(tmp_path: 
     assert lonely.note == "no calibration token reached it" and lonely.digest == digests[lonely.name]
     other = by_name["model.layers.1.mlp.experts.0.gate_proj"]
     assert other.tokens and other.method == "gptq" and other.digest != digests[other.name]
-    assert any("4 experts saw no calibration token" in note for note in checkpoint.notes)
+    assert any("rounded to nearest: 4, such as model.layers.1.mlp.experts.2" in note for note in checkpoint.notes)
     assert any(note.startswith("calibration tokens an expert: 0 to ") for note in checkpoint.notes)
 
 

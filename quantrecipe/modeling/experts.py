@@ -132,10 +132,13 @@ class Experts(nn.ModuleList):
 
 def unfuse(model: nn.Module) -> None:
     """Put plain modules in the place of every fused experts module of a model on the meta device."""
-    for path, module in list(model.named_modules()):
-        layout = Layout.of(module)
-        if layout is not None:
-            model.set_submodule(path, Experts(module, layout))
+    from transformers.initialization import no_init_weights
+
+    with no_init_weights():
+        for path, module in list(model.named_modules()):
+            layout = Layout.of(module)
+            if layout is not None:
+                model.set_submodule(path, Experts(module, layout))
 
 
 def expert_layouts(model: nn.Module) -> dict[str, Layout]:
@@ -160,9 +163,14 @@ def experts_of(parameter: str) -> str | None:
 def expert_tensor(model: nn.Module, parameter: str) -> torch.Tensor | None:
     """One expert's matrix or bias, a view, out of a model with fused experts; None where it has no such expert."""
     path = experts_of(parameter)
-    module = None if path is None else dict(model.named_modules()).get(path)
-    layout = None if module is None else Layout.of(module)
-    if path is None or module is None or layout is None:
+    if path is None:
+        return None
+    try:
+        module = model.get_submodule(path)
+    except AttributeError:
+        return None
+    layout = Layout.of(module)
+    if layout is None:
         return None
     index, leaf, kind = parameter.removeprefix(f"{path}.").split(".")
     whole = module._parameters[layout.attribute(leaf, kind)]

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from quantrecipe.errors import DamageError
-from quantrecipe.modeling.experts import expert_tensor
+from quantrecipe.modeling.experts import expert_layouts, expert_tensor
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.formats import method_of, quantization_config
 from quantrecipe.runner.meter import available_memory
@@ -52,10 +52,11 @@ class Whole:
 
     def __init__(self, model: nn.Module, label: str) -> None:
         self.model, self.label = model.eval(), label
+        self._modules = dict(model.named_modules())
 
     def weight(self, name: str) -> torch.Tensor | None:
         """The module's weight, rows first."""
-        module = dict(self.model.named_modules()).get(name)
+        module = self._modules.get(name)
         weight = getattr(module, "weight", None) if module else expert_tensor(self.model, f"{name}.weight")
         if weight is None or weight.is_meta:
             return None
@@ -165,4 +166,6 @@ def _transformers(folder: Path, dtype: torch.dtype, method: str | None, trust_re
     if method == "bitsandbytes":
         model = model.dequantize(dtype)  # type: ignore[no-untyped-call]  # by bitsandbytes itself
         return Whole(model, f"transformers {transformers.__version__} and bitsandbytes {version('bitsandbytes')}")
+    if expert_layouts(model):  # grouped products know no fp64, which rounding is measured in
+        model.set_experts_implementation("eager")
     return Whole(model, f"transformers {transformers.__version__}")

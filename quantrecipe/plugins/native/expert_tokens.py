@@ -24,4 +24,4 @@ def expert_notes(records: Iterable[LayerRecord]) -> Iterator[str]:
     )
     empty = [name for name, tokens in seen.items() if not tokens]
     if empty:
-        yield f"{len(empty)} experts saw no calibration token and were rounded to nearest, such as {empty[0]}"
+        yield f"experts that saw no calibration token and were rounded to nearest: {len(empty)}, such as {empty[0]}"
