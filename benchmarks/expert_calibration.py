@@ -19,7 +19,6 @@ from native import quantize
 from quality import measured, percent
 from transformers import AutoTokenizer
 
-from quantrecipe.modeling.experts import Experts
 from quantrecipe.recipe import Calibration, Perplexity
 from quantrecipe.runner.calibration import calibration_tokens
 from quantrecipe.runner.evaluate import evaluation_windows
@@ -58,10 +57,10 @@ def row(
 ) -> WindowScores:
     """Quantize, measure, print."""
     out = Path(tempfile.mkdtemp(prefix="experts-")) / "out"
-    Experts.everyone = way == "all"
     given = tokens if len(tokens) else windows[:1]
-    seconds = quantize(args.model, given, out, args.scheme, "rtn" if way == "rtn" else "gptq")
-    Experts.everyone = False
+    method, experts = ("rtn", "routed") if way == "rtn" else ("gptq", way)
+    groups = {"main": {"scheme": args.scheme, "method": method}}
+    seconds = quantize(args.model, given, out, groups, experts)
     found = measured(args.model, out, windows)
     shutil.rmtree(out.parent)
     change = mean_interval((found.quantized - found.original).tolist())

@@ -22,12 +22,15 @@ from quantrecipe.plugins.manager import backend
 from quantrecipe.recipe import Recipe
 
 
-def quantize(model: str, tokens: torch.Tensor, out: Path, groups: dict[str, Any]) -> float:
+def quantize(
+    model: str, tokens: torch.Tensor, out: Path, groups: dict[str, Any], experts: str = "routed"
+) -> float:
     """Quantize ``model`` into ``out`` as compressed-tensors; seconds of the backend's call, writing included.
 
     groups: the recipe's config_groups.
     """
-    recipe = Recipe.model_validate({"model": {"id": model}, "quantization": {"config_groups": groups}})
+    asked = {"quantization": {"config_groups": groups}, "calibration": {"experts": experts}}
+    recipe = Recipe.model_validate({"model": {"id": model}, **asked})
     plan = make_plan(recipe, Skeleton(ModelFolder.open(model)).linears())
     out.mkdir(parents=True)
     silent = SimpleNamespace(start=lambda *_, **__: None, advance=lambda *_, **__: None, note=print)

@@ -187,12 +187,16 @@ class Quantization(Part):
 
 
 class Calibration(Part):
-    """Text for methods that look at activations; ``builtin`` ships with the package, else a path or hub id."""
+    """Text for methods that look at activations; ``builtin`` ships with the package, else a path or hub id.
+
+    experts: which tokens a routed expert sees, those that its router sends it or all of them.
+    """
 
     dataset: str = "builtin"
     samples: int = Field(128, ge=1)
     sequence_length: int = Field(2048, ge=8)
     seed: int = Field(0, ge=0, lt=2**31)
+    experts: Literal["routed", "all"] = "routed"
 
 
 class Perplexity(Part):

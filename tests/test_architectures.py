@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -64,3 +65,35 @@ def test_tokens_seen_are_counted(tmp_path: Path) -> None:
     assert records["model.layers.0.self_attn.q_proj"].tokens == every
     experts = [records[f"model.layers.0.mlp.experts.{index}.down_proj"].tokens for index in range(4)]
     assert sum(experts) == 2 * every  # two experts a token
+
+
+def test_the_documented_architectures_are_the_tested_ones() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "running.md").read_text(encoding="utf-8")
+    section = text.split("### Architectures")[1].split("### Mixtures")[0]
+    assert set(re.findall(r"`(\w+Config)`", section)) == {name for name, _ in families.FAMILIES.values()}
+
+
+@torch.inference_mode()
+def test_what_the_library_keeps_in_fp32_stays_so(tmp_path: Path) -> None:
+    """DeepSeek-V3's correction of its routers, a stored buffer, in a bf16 model."""
+    from transformers import AutoModelForCausalLM
+
+    folder = families.make_model("deepseek-v3", tmp_path / "model", torch.bfloat16)
+    skeleton = Skeleton(ModelFolder.open(folder))
+    skeleton.materialize("", torch.bfloat16)
+    name = "model.layers.1.mlp.gate.e_score_correction_bias"
+    whole = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    ours, theirs = skeleton.model.get_buffer(name), whole.get_buffer(name)
+    assert ours.dtype == theirs.dtype == torch.float32
+    assert torch.equal(ours, theirs) and bool(ours.any())
+
+
+@pytest.mark.parametrize("family", ["mixtral", "gpt-oss"])
+def test_a_block_of_experts_is_held_once(family: str, tmp_path: Path) -> None:
+    skeleton = Skeleton(ModelFolder.open(families.make_model(family, tmp_path / "model")))
+    skeleton.materialize("model.layers.0", torch.bfloat16)
+    held = list(skeleton.model.get_submodule("model.layers.0").parameters())
+    storages = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in held}
+    assert sum(storages.values()) == sum(one.nbytes for one in held)
+    skeleton.release("model.layers.0")
+    assert all(one.is_meta for one in skeleton.model.get_submodule("model.layers.0").parameters())

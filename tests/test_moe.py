@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from quantrecipe.modeling.experts import Experts, Layout, expert_tensor, fuse, u
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.plan import ROUTER_RULE, make_plan
 from quantrecipe.modeling.skeleton import LinearInfo, Skeleton
+from quantrecipe.plugins.native.backend import NativeBackend
 from quantrecipe.plugins.native.load import load
 from quantrecipe.plugins.native.record import digest
 from quantrecipe.recipe import Recipe
@@ -21,7 +23,7 @@ from quantrecipe.runner.engine_check import check_engine
 from quantrecipe.runner.moe_readers import why_not_transformers
 from quantrecipe.runner.plan_notes import fits_marlin, plan_notes
 from tests import families
-from tests.native_jobs import load_with_transformers, quantize, tokens
+from tests.native_jobs import load_with_transformers, make_job, quantize, tokens
 
 GPTQ4 = {"main": {"scheme": "w4a16-g32", "method": "gptq"}}
 #: Those whose experts transformers also knows one by one; the others' checkpoints hold them fused.
@@ -303,3 +305,17 @@ def test_sizes_for_marlin(rows: int, columns: int, scheme: str, fits: bool) -> N
         recipe({"a": scheme}, []), [LinearInfo("l.0.o_proj", "Linear", rows, columns, 0, False, False)]
     ).quantized
     assert fits_marlin(module) == fits
+
+
+def test_all_experts_calibration_shows_every_expert_every_token(tmp_path: Path) -> None:
+    model = families.make_model("mixtral", tmp_path / "model")
+    job = make_job(model, tmp_path / "out", GPTQ4)
+    calibration = job.recipe.calibration.model_copy(update={"experts": "all"})
+    recipe_of_all = job.recipe.model_copy(update={"calibration": calibration})
+    everyone = NativeBackend().quantize(replace(job, recipe=recipe_of_all))
+    assert {record.tokens for record in everyone.layers} == {tokens(8, 32).numel()}
+    routed = quantize(model, tmp_path / "routed", GPTQ4)
+    first = {record.name: record.digest for record in routed.layers}
+    same = {record.name for record in everyone.layers if record.digest == first[record.name]}
+    assert {name for name in same if ".0." in name} >= {"model.layers.0.self_attn.q_proj"}
+    assert not any("experts" in name for name in same)

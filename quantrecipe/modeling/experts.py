@@ -96,8 +96,8 @@ class Experts(nn.ModuleList):
     """The experts of one block as plain modules; computes what the module that it replaces computes.
 
     Every expert is visited, in order, also by no tokens at all: so all batches take the same way through a block.
-    everyone: all tokens pass through every expert, the results of those that did not choose it thrown away; for
-    comparing ways to calibrate (benchmarks/expert_calibration.py).
+    everyone: all tokens pass through every expert, the results of those that did not choose it thrown away: so a
+    method that looks at inputs sees them all.
     """
 
     everyone = False
@@ -139,6 +139,13 @@ def unfuse(model: nn.Module) -> None:
             layout = Layout.of(module)
             if layout is not None:
                 model.set_submodule(path, Experts(module, layout))
+
+
+def send_everyone(model: nn.Module, on: bool) -> None:
+    """Whether all tokens pass through every expert of the model (``Experts.everyone``)."""
+    for module in model.modules():
+        if isinstance(module, Experts):
+            module.everyone = on
 
 
 def expert_layouts(model: nn.Module) -> dict[str, Layout]:

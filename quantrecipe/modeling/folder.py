@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
@@ -53,6 +54,7 @@ class ModelFolder:
 
     def __init__(self, path: Path, config: dict[str, Any], tensors: dict[str, TensorInfo]) -> None:
         self.path, self.config, self._tensors = path, config, tensors
+        self._opened = threading.local()
 
     @classmethod
     def open(cls, path: str | Path) -> ModelFolder:
@@ -92,17 +94,20 @@ class ModelFolder:
 
     def tensor(self, name: str) -> torch.Tensor:
         """A copy of one tensor on the CPU."""
-        info = self.info(name)
-        with safe_open(self.path / info.file, framework="pt") as shard:
-            tensor: torch.Tensor = shard.get_tensor(name)
+        tensor: torch.Tensor = self._shard(self.info(name).file).get_tensor(name)
         return tensor
 
     def row(self, name: str, index: int) -> torch.Tensor:
         """A copy of entry ``index`` along a tensor's first dimension; the rest is not read."""
-        info = self.info(name)
-        with safe_open(self.path / info.file, framework="pt") as shard:
-            found: torch.Tensor = shard.get_slice(name)[index : index + 1]
+        found: torch.Tensor = self._shard(self.info(name).file).get_slice(name)[index : index + 1]
         return found[0]
+
+    def _shard(self, file: str) -> Any:
+        """The shard, mapped; each thread keeps its last one, since the header of thousands of experts is long."""
+        held: tuple[str, Any] | None = getattr(self._opened, "shard", None)
+        if held is None or held[0] != file:
+            held = self._opened.shard = (file, safe_open(self.path / file, framework="pt"))
+        return held[1]
 
     def files(self) -> list[str]:
         """Names of the shards, sorted."""

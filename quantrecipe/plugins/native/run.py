@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from quantrecipe.modeling.experts import send_everyone
 from quantrecipe.modeling.files import remove
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.skeleton import Skeleton
@@ -64,6 +65,7 @@ class _Run:
         self.job, self.stages = job, stages
         stored = Skeleton(ModelFolder.open(job.model_path), job.trust_remote_code)
         self.skeleton = seen_rotated(stored, job.recipe, job.trust_remote_code)
+        send_everyone(self.skeleton.model, job.recipe.calibration.experts == "all")
         form = format_named(job.format, any(not one.info.is_plain for one in job.plan.quantized))
         check_job(job, form)
         self.dtype = compute_dtype(self.skeleton.dtype, job.device)
