@@ -22,9 +22,7 @@ from quantrecipe.plugins.manager import backend
 from quantrecipe.recipe import Recipe
 
 
-def quantize(
-    model: str, tokens: torch.Tensor, out: Path, groups: dict[str, Any], experts: str = "routed"
-) -> float:
+def quantize(model: str, tokens: torch.Tensor, out: Path, groups: dict[str, Any], experts: str = "routed") -> float:
     """Quantize ``model`` into ``out`` as compressed-tensors; seconds of the backend's call, writing included.
 
     groups: the recipe's config_groups.
