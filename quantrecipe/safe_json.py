@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from quantrecipe.errors import ModelError, QuantRecipeError
 MAX_BYTES = 100_000_000
 MAX_DEPTH = 60
 MAX_DIGITS = 20
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class _Refused(ValueError):
@@ -38,11 +40,12 @@ def read_json(path: Path, error: type[QuantRecipeError] = ModelError, max_bytes:
 def parse_json(data: bytes, name: str, error: type[QuantRecipeError] = ModelError) -> Any:
     """Plain data of a UTF-8 JSON text; ``name`` stands in errors for the file. Raises ``error``."""
     try:
-        found = json.loads(
-            data.decode("utf-8"), object_pairs_hook=_unique, parse_int=_bounded, parse_constant=_constant
-        )
+        text = data.decode("utf-8")
+        found = json.loads(text, object_pairs_hook=_unique, parse_int=_bounded, parse_constant=_constant)
         _check_depth(found)
-    except UnicodeDecodeError as fault:
+        if _SURROGATE.search(text):
+            json.dumps(found, ensure_ascii=False).encode("utf-8")  # half a character can be neither shown nor a name
+    except UnicodeError as fault:
         raise error("file cannot be read", value=name, limit="it is not UTF-8 text") from fault
     except (ValueError, RecursionError) as fault:
         limit = f"nested deeper than {MAX_DEPTH} levels" if isinstance(fault, RecursionError) else str(fault)[:200]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from quantrecipe.errors import ModelError
 from quantrecipe.model import ModelSpec
+from quantrecipe.safe_json import parse_json, read_json
 
 _MAX_CONFIG = 10_000_000
+_MAX_HEADER = 100_000_000
 
 
 def from_path(path: Path) -> ModelSpec:
@@ -26,13 +27,8 @@ def from_path(path: Path) -> ModelSpec:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _MAX_CONFIG:
-            raise ModelError("not a config.json", value=str(path), limit=f"at most {_MAX_CONFIG} bytes")
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError("not a config.json", value=str(path), limit=str(error)[:200]) from error
-    if not isinstance(data, dict) or "model_type" not in data:
+    data = read_json(path, max_bytes=_MAX_CONFIG)
+    if not isinstance(data.get("model_type"), str):
         raise ModelError("not a model's config.json", value=str(path), limit="it must have model_type")
     return data
 
@@ -51,8 +47,15 @@ def tensor_shapes(folder: Path) -> dict[str, list[int]]:
     """Name -> shape of every tensor, read off the headers alone. Raises ModelError for a damaged file."""
     shapes: dict[str, list[int]] = {}
     for file in sorted(folder.glob("*.safetensors")):
-        shapes |= {name: info["shape"] for name, info in _header(file).items() if name != "__metadata__"}
+        shapes |= {name: _shape(info, file) for name, info in _header(file).items() if name != "__metadata__"}
     return shapes
+
+
+def _shape(info: Any, file: Path) -> list[int]:
+    shape = info.get("shape") if isinstance(info, dict) else None
+    if isinstance(shape, list) and all(type(size) is int and 0 <= size < 2**40 for size in shape):
+        return shape
+    raise ModelError("not a safetensors file", value=str(file), limit="a tensor has no shape")
 
 
 def _header(file: Path) -> Mapping[str, Any]:
@@ -60,11 +63,11 @@ def _header(file: Path) -> Mapping[str, Any]:
     try:
         with file.open("rb") as stream:
             size = int.from_bytes(stream.read(8), "little")
-            if not 0 < size <= 100_000_000:
-                raise ValueError(f"header of {size} bytes")
-            header = json.loads(stream.read(size))
-    except (OSError, ValueError) as error:
-        raise ModelError("not a safetensors file", value=str(file), limit=str(error)[:200]) from error
+            if not 0 < size <= min(_MAX_HEADER, file.stat().st_size - 8):
+                raise ModelError("not a safetensors file", value=str(file), limit=f"a header of {size} bytes")
+            header = parse_json(stream.read(size), str(file))
+    except OSError as error:
+        raise ModelError("not a safetensors file", value=str(file), limit=error.strerror) from error
     if not isinstance(header, dict):
         raise ModelError("not a safetensors file", value=str(file), limit="the header is no mapping")
     return header

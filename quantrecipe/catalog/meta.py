@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from quantrecipe.config_limits import check_config
 from quantrecipe.errors import ModelError
 from quantrecipe.model import Attention, GroupName, KvGeometry, Matrix, ModelSpec
 
@@ -22,6 +23,7 @@ _PARTS: tuple[tuple[GroupName, str], ...] = (
 
 def spec_from_config(config: Mapping[str, Any], folder: Path, name: str) -> ModelSpec:
     """The model that a config.json describes. Raises ModelError where transformers cannot build it."""
+    check_config(config)
     model = build_on_meta(dict(config))
     text = model.config.get_text_config()
     head = model.get_output_embeddings()

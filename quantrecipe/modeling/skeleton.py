@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from quantrecipe.config_limits import check_config
 from quantrecipe.errors import ModelError
 from quantrecipe.modeling.experts import Experts, experts_of, unfuse
 from quantrecipe.modeling.folder import ModelFolder
@@ -215,6 +216,7 @@ def _on_meta(folder: ModelFolder, trust_remote_code: bool) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
+        check_config(folder.config)
         config = AutoConfig.from_pretrained(folder.path, trust_remote_code=trust_remote_code, local_files_only=True)
         if not folder.config.get("tie_word_embeddings", True):  # a folder may be seen otherwise than it is stored
             config.tie_word_embeddings = False
