@@ -18,6 +18,7 @@ MOST_POSITIONS = 100_000_000
 #: Positions of the families that keep a square mask of them.
 MOST_SQUARE = 32_768
 _PARTS = re.compile(r"layer|block|expert|head|group|depth|stage")
+_NO_COUNT = re.compile(r"size|dim|_id$|_ids$")
 
 
 def check_config(config: Mapping[str, Any]) -> None:
@@ -40,4 +41,4 @@ def _most(key: str) -> int:
         return MOST_SQUARE
     if "position" in key:
         return MOST_POSITIONS
-    return MOST_PARTS if _PARTS.search(key) and "size" not in key and "dim" not in key and "id" not in key else MOST
+    return MOST_PARTS if _PARTS.search(key) and not _NO_COUNT.search(key) else MOST

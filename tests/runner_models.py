@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 import yaml
-from families import make_model
 
 from quantrecipe.recipe import Recipe
 from quantrecipe.runner.cli import main
+from tests.families import make_model
 
 WORDS = ("the sea was calm and every sailor slept below while one man kept the watch alone").split()  # noqa: SIM905
 

@@ -122,6 +122,97 @@ def _tokenizer(root: Path, _: dict[str, Any]) -> None:
     (root / "model" / "tokenizer.json").unlink()
 
 
+def _config(root: Path, **changes: Any) -> None:
+    path = root / "model" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def _shapes(root: Path, _: dict[str, Any]) -> None:
+    _config(root, intermediate_size=256)
+
+
+def _architecture(root: Path, _: dict[str, Any]) -> None:
+    _config(root, model_type="llamma")
+
+
+def _bomb(root: Path, _: dict[str, Any]) -> None:
+    _config(root, num_hidden_layers=2**31)
+
+
+def _no_number(root: Path, _: dict[str, Any]) -> None:
+    _config(root, rms_norm_eps=float("nan"))
+
+
+def _nested(root: Path, _: dict[str, Any]) -> None:
+    (root / "model" / "config.json").write_text('{"a":' * 5000 + "1" + "}" * 5000)
+
+
+def _digits(root: Path, _: dict[str, Any]) -> None:
+    (root / "model" / "config.json").write_text('{"vocab_size": ' + "9" * 5000 + "}")
+
+
+def _key_twice(root: Path, _: dict[str, Any]) -> None:
+    (root / "model" / "config.json").write_text('{"model_type": "llama", "model_type": "gpt2"}')
+
+
+def _not_utf8(root: Path, _: dict[str, Any]) -> None:
+    (root / "model" / "config.json").write_bytes(b'{"model_type": "\xff\xfe"}')
+
+
+def _index(root: Path, shards: dict[str, list[str]], weight_map: dict[str, str]) -> None:
+    tensors = load_file(_weights(root))
+    _weights(root).unlink()
+    for file, names in shards.items():
+        save_file({name: tensors[name] for name in names}, root / "model" / file)
+    index = json.dumps({"weight_map": weight_map})
+    (root / "model" / "model.safetensors.index.json").write_text(index)
+
+
+def _twice(root: Path, _: dict[str, Any]) -> None:
+    names = sorted(load_file(_weights(root)))
+    shards = {"a.safetensors": names, "b.safetensors": names[:1]}
+    _index(root, shards, dict.fromkeys(names, "a.safetensors") | {names[0]: "b.safetensors"})
+
+
+def _outside(root: Path, _: dict[str, Any]) -> None:
+    names = sorted(load_file(_weights(root)))
+    _index(root, {"../a.safetensors": names}, dict.fromkeys(names, "../a.safetensors"))
+
+
+def _absolute(root: Path, _: dict[str, Any]) -> None:
+    names = sorted(load_file(_weights(root)))
+    _index(root, {"../a.safetensors": names}, dict.fromkeys(names, str(root / "a.safetensors")))
+
+
+def _link(root: Path, _: dict[str, Any]) -> None:
+    _weights(root).rename(root / "elsewhere.safetensors")
+    _weights(root).symlink_to(root / "elsewhere.safetensors")
+
+
+def _linked_companion(root: Path, _: dict[str, Any]) -> None:
+    (root / "secret").write_text("{}")
+    (root / "model" / "notes.json").symlink_to(root / "secret")
+
+
+def _pipe(root: Path, _: dict[str, Any]) -> None:
+    _weights(root).unlink()
+    os.mkfifo(_weights(root))
+
+
+def _lying_header(root: Path, _: dict[str, Any]) -> None:
+    data = _weights(root).read_bytes()
+    _weights(root).write_bytes((2**62).to_bytes(8, "little") + data[8:])
+
+
+def _huge_tensor(root: Path, _: dict[str, Any]) -> None:
+    header = b'{"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,4]}}'
+    _weights(root).write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0\0\0")
+
+
+def _pickle(root: Path, _: dict[str, Any]) -> None:
+    _weights(root).rename(root / "model" / "pytorch_model.bin")
+
+
 def _quantized(root: Path, _: dict[str, Any]) -> None:
     config = json.loads((root / "model" / "config.json").read_text())
     config["quantization_config"] = {"quant_method": "gptq", "bits": 4}
@@ -155,6 +246,23 @@ def _nothing(_: Path, data: dict[str, Any]) -> None:
         (_fused, ["q_proj", "share a scheme"]),
         (_tokenizer, ["no tokenizer"]),
         (_quantized, ["quantized already"]),
+        (_shapes, ["gate_proj.weight has the wrong shape", "[128, 64]", "[256, 64]"]),
+        (_architecture, ["llamma"]),
+        (_bomb, ["num_hidden_layers", "2147483648", "10000"]),
+        (_no_number, ["config.json", "NaN"]),
+        (_nested, ["config.json", "nested deeper"]),
+        (_digits, ["config.json", "5000 digits"]),
+        (_key_twice, ["'model_type' stands twice"]),
+        (_not_utf8, ["config.json", "not UTF-8"]),
+        (_twice, ["tensor in two shards", "a.safetensors and b.safetensors"]),
+        (_outside, ["outside the model folder", "../a.safetensors"]),
+        (_absolute, ["outside the model folder"]),
+        (_link, ["a link leads out of the model folder", "model.safetensors"]),
+        (_linked_companion, ["a link leads out of the model folder", "notes.json"]),
+        (_pipe, ["not a regular file", "model.safetensors"]),
+        (_lying_header, ["truncated or damaged"]),
+        (_huge_tensor, ["truncated or damaged"]),
+        (_pickle, ["pickles", "pytorch_model.bin"]),
         (_nothing, ["no_such_layer", "matches no module"]),
     ],
 )

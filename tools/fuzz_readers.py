@@ -51,7 +51,7 @@ def main() -> None:
     signal.signal(signal.SIGALRM, _alarm)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="quantrecipe-fuzz-") as root:
-        make_seeds(Path(root) / "seeds")
+        make_seeds(Path(root) / "seeds", options.target or TARGETS)
         failures = sum(_run(name, options, Path(root)) for name in options.target or TARGETS)
     print(f"{failures} failures, {time.perf_counter() - began:.0f} s, seed {options.seed}")
     sys.exit(1 if failures else 0)
@@ -95,6 +95,8 @@ def _worker(target: Target, root: Path, seed: int, numbers: range) -> Counter[st
                 for number in numbers:
                     print(number, file=out)
                     print(one_input(target, root, seed, number), file=out)
+            except BaseException:
+                traceback.print_exc()
             finally:
                 out.flush()
                 os._exit(0)

@@ -62,7 +62,7 @@ class ModelFolder:
         folder = Path(path)
         if not folder.is_dir():
             raise ModelError("no model folder", value=str(path), remedy="give a folder with config.json")
-        config = read_json(folder / _inside(folder, "config.json"))
+        config = read_json(folder / inside(folder, "config.json"))
         index = _read_index(folder)
         tensors: dict[str, TensorInfo] = {}
         for file in _shard_names(folder, index):
@@ -133,7 +133,7 @@ def _read_index(folder: Path) -> dict[str, str] | None:
     """File of every tensor, as the index says; None where the model is one file."""
     if not (folder / INDEX).exists():
         return None
-    weight_map = read_json(folder / _inside(folder, INDEX)).get("weight_map")
+    weight_map = read_json(folder / inside(folder, INDEX)).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ModelError("the index has no weight_map", value=str(folder / INDEX))
     return weight_map
@@ -142,9 +142,9 @@ def _read_index(folder: Path) -> dict[str, str] | None:
 def _shard_names(folder: Path, index: dict[str, str] | None) -> list[str]:
     """The safetensors files that make up the model; none may lie outside the folder."""
     if index is not None:
-        return sorted({_inside(folder, _plain_name(name)) for name in index.values()})
+        return sorted({inside(folder, _plain_name(name)) for name in index.values()})
     if (folder / SINGLE).exists():
-        return [_inside(folder, SINGLE)]
+        return [inside(folder, SINGLE)]
     others = sorted(path.name for end in PICKLES for path in folder.glob(f"*{end}"))
     if others:
         raise ModelError(
@@ -163,7 +163,7 @@ def _plain_name(name: Any) -> str:
     return str(name)
 
 
-def _inside(folder: Path, name: str) -> str:
+def inside(folder: Path, name: str) -> str:
     """The name, where the file is no link that leads out; the hub's cache links to its own blobs."""
     home = folder.resolve()
     blobs = home.parent.parent / "blobs" if home.parent.name == "snapshots" else home

@@ -13,7 +13,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from quantrecipe.errors import ModelError
 from quantrecipe.modeling.files import explained, fsync, write_all
+from quantrecipe.safe_json import parse_json
 
 FILE = "journal"
 #: Longest line that is read back, in bytes: a block of 1000 experts is about 2 MB.
@@ -70,11 +72,21 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], str, int]:
         while raw := file.readline(MAX_LINE):
             text, tab, given = raw.decode("utf-8", errors="replace").rpartition("\t")
             expected = _digest(digest, text)
-            if not tab or given != f"{expected}\n":
+            line = _entry(text, str(path)) if tab and given == f"{expected}\n" else None
+            if line is None:
                 break
-            lines.append(json.loads(text))
+            lines.append(line)
             digest, end = expected, end + len(raw)
     return lines, digest, end
+
+
+def _entry(text: str, name: str) -> dict[str, Any] | None:
+    """The object of one line; None where it is none of ours, checksum or not."""
+    try:
+        found = parse_json(text.encode("utf-8"), name)
+    except ModelError:
+        return None
+    return found if isinstance(found, dict) and isinstance(found.get("kind"), str) else None
 
 
 def _digest(before: str, text: str) -> str:

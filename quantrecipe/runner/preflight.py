@@ -18,6 +18,7 @@ from quantrecipe.runner.calibration import CalibrationTokens, calibration_tokens
 from quantrecipe.runner.capability import choose_backend
 from quantrecipe.runner.engine_check import check_engine, is_odd
 from quantrecipe.runner.evaluate import evaluation_windows
+from quantrecipe.runner.inputs import check_inputs
 from quantrecipe.runner.needs import Needs, Sizes, Spill, beside, check_disk, check_memory, count_needs, fits
 from quantrecipe.runner.plan_notes import plan_notes
 from quantrecipe.runner.tasks import check_tasks
@@ -72,6 +73,7 @@ def preflight(  # noqa: PLR0913, PLR0917 - what was said on the command line
     if "quantization_config" in folder.config:
         raise ModelError("the model is quantized already", value=str(model_path), remedy="start from the original")
     skeleton = Skeleton(folder, trust_remote_code)
+    check_inputs(skeleton)
     plan = make_plan(recipe, skeleton.linears())
     backend, form, note = choose_backend(recipe, is_odd(plan), where)
     check_engine(recipe, plan, form)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from quantrecipe.errors import ModelError
 from quantrecipe.modeling.folder import INDEX, ModelFolder
-from tests import families, foreign
+from quantrecipe.modeling.journal import FILE, Journal, read_lines
+from quantrecipe.runner.pipeline import run
+from tests import families, foreign, runner_models
 
 Mutate = Callable[[bytes, str], bytes]
 Prepare = Callable[[Path, Path, random.Random, Mutate], None]
@@ -30,21 +33,24 @@ class Target:
     read: Callable[[Path], Any]
 
 
-def make_seeds(root: Path) -> None:
-    """The good files, made once."""
+def make_seeds(root: Path, names: Iterable[str] = ()) -> None:
+    """The good files of these targets, made once; results.json takes a run."""
     model = families.make_model("llama", root / "model")
     for kind in foreign.KINDS:
         foreign.convert(kind, model, root / kind)
         foreign.change_tensors(root / kind, _first_block_alone)
     tensors = load_file(model / "model.safetensors")
-    sharded, names = root / "sharded", sorted(tensors)
+    sharded, stored = root / "sharded", sorted(tensors)
     shutil.copytree(model, sharded, ignore=shutil.ignore_patterns("*.safetensors"))
-    halves = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+    halves = {"a.safetensors": stored[::2], "b.safetensors": stored[1::2]}
     for file, part in halves.items():
         save_file({name: tensors[name] for name in part}, sharded / file)
     index = {"metadata": {}, "weight_map": {name: file for file, part in halves.items() for name in part}}
     (sharded / INDEX).write_text(json.dumps(index))
     _small_seeds(root)
+    if "results.json" in names:
+        place = runner_models.make_workplace(root / "run")
+        shutil.copyfile(run(runner_models.recipe(place)).output / "results.json", root / "results.json")
 
 
 def _first_block_alone(tensors: foreign.Tensors) -> None:
@@ -59,6 +65,10 @@ def _small_seeds(root: Path) -> None:
         shutil.copyfile(path, root / "recipes" / path.name)
     record = {"outputs": {"model.safetensors": "0" * 64}, "weights": {"a": "0" * 64}, "weights_dtype": "float32"}
     (root / "provenance.json").write_text(json.dumps(record))
+    journal = Journal(root)
+    for index in range(5):
+        journal.add("block", index=index, layers=[{"name": f"layer {index}", "bytes": 12}])
+    journal.close()
 
 
 def _folder(kinds: tuple[str, ...], file: str, form: str) -> Prepare:
@@ -88,6 +98,37 @@ def _one_file(name: str, form: str) -> Prepare:
         (place / name).write_bytes(mutate((seeds / name).read_bytes(), form))
 
     return prepare
+
+
+def _journal(seeds: Path, place: Path, rng: random.Random, mutate: Mutate) -> None:
+    """Damaged lines, and lines with other contents under a good checksum."""
+    place.mkdir()
+    raw = (seeds / FILE).read_bytes()
+    if rng.random() < 0.5:
+        (place / FILE).write_bytes(mutate(raw, "bytes"))
+        return
+    before, lines = "", []
+    for line in raw.decode().splitlines():
+        text = mutate(line.rpartition("\t")[0].encode(), "json").decode(errors="replace").replace("\n", " ")
+        before = hashlib.sha256(f"{before}{text}".encode()).hexdigest()[:16]
+        lines.append(f"{text}\t{before}\n")
+    (place / FILE).write_text("".join(lines), newline="")
+
+
+def _read_journal(place: Path) -> None:
+    before = len(read_lines(place))
+    journal = Journal(place)
+    journal.add("end")
+    journal.close()
+    assert len(read_lines(place)) == before + 1
+    if before < 5:
+        raise ModelError("some lines were dropped")
+
+
+def _read_results(place: Path) -> None:
+    from quantrecipe.runner.report.write import rerender
+
+    rerender(place / "results.json")
 
 
 def _read_model(place: Path) -> None:
@@ -151,13 +192,15 @@ def _read_provenance(place: Path) -> None:
 
 QUANTIZED = tuple(foreign.KINDS)
 _ALL = (
-    Target("safetensors header", 24, _folder(("model",), "model.safetensors", "safetensors"), _read_model),
-    Target("shapes of a header", 8, _folder(("model",), "model.safetensors", "safetensors"), _read_shapes),
-    Target("index", 14, _folder(("sharded",), INDEX, "json"), _read_model),
-    Target("config.json", 12, _folder(("model",), "config.json", "json"), _read_config),
-    Target("quantization config", 8, _folder(QUANTIZED, "config.json", "json"), _read_quantized),
-    Target("quantized tensors", 8, _folder(QUANTIZED, "model.safetensors", "safetensors"), _read_quantized),
-    Target("recipe", 14, _recipe, _read_recipe),
+    Target("safetensors header", 30, _folder(("model",), "model.safetensors", "safetensors"), _read_model),
+    Target("shapes of a header", 16, _folder(("model",), "model.safetensors", "safetensors"), _read_shapes),
+    Target("index", 18, _folder(("sharded",), INDEX, "json"), _read_model),
+    Target("config.json", 8, _folder(("model",), "config.json", "json"), _read_config),
+    Target("quantization config", 3, _folder(QUANTIZED, "config.json", "json"), _read_quantized),
+    Target("quantized tensors", 4, _folder(QUANTIZED, "model.safetensors", "safetensors"), _read_quantized),
+    Target("journal", 6, _journal, _read_journal),
+    Target("results.json", 1, _one_file("results.json", "json"), _read_results),
+    Target("recipe", 6, _recipe, _read_recipe),
     Target("provenance", 8, _one_file("provenance.json", "json"), _read_provenance),
 )
 TARGETS = {target.name: target for target in _ALL}
