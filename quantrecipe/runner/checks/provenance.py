@@ -62,7 +62,8 @@ def _changed_files(path: Path, record: Provenance) -> list[str]:
     for name, expected in record.outputs.items():
         file = path / name
         inner = name.removeprefix(f"{ADAPTER}/")
-        if Path(inner).name != inner or not file.is_file():
+        plain = Path(inner).name == inner and len(inner.encode()) < 256 and "\0" not in inner
+        if not plain or not file.is_file():
             faults.append(f"{name[:200]} is missing")
         elif sha256_file(file) != expected:
             faults.append(f"{name} has changed since it was written (sha256 differs)")
