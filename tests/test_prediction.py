@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from quantrecipe.rules.prediction import (
@@ -162,8 +162,13 @@ def increase(question: Question, **changes: object) -> float:
     return predict(**{**question, **changes}).relative_increase
 
 
+ONLY_INPUTS = {"family": "opt", "params": 6.74e9, "method": "rtn", "group_size": 16, "weight_bits": 16,
+               "symmetric": True, "act_bits": 8, "kv_bits": 16, "act_order": None}  # fmt: skip
+
+
 @settings(max_examples=300, deadline=None)
 @given(QUESTIONS, BITS)
+@example(ONLY_INPUTS, 4)
 def test_more_bits_never_lose_more(question: Question, other: float) -> None:
     low, high = sorted((question["weight_bits"], other))
     assert increase(question, weight_bits=high) <= increase(question, weight_bits=low) + 1e-12

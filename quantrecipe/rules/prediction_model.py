@@ -60,8 +60,9 @@ def coordinates(q: Query) -> Coordinates:
     """Larger in each place = coarser: bits, group, symmetry, then the activations' and the cache's."""
     whole_row = 0.0 if q.group_size else 1.0
     act_group = octaves(q.act_group) if q.act_bits < 16 else 0.0
-    return (-q.bits, octaves(q.group_size) + whole_row, 1.0 if q.symmetric else 0.0, -float(q.act_bits),
-            act_group, 1.0 if q.act_scope == "tensor" else 0.0, -float(q.kv_bits))  # fmt: skip
+    grid = (octaves(q.group_size) + whole_row, 1.0 if q.symmetric else 0.0) if q.bits < 16 else (0.0, 0.0)
+    return (-q.bits, *grid, -float(q.act_bits), act_group, 1.0 if q.act_scope == "tensor" else 0.0,
+            -float(q.kv_bits))  # fmt: skip
 
 
 def not_coarser(a: Coordinates, b: Coordinates) -> bool:
