@@ -13,6 +13,7 @@ from quantrecipe.errors import RecipeError, did_you_mean
 from quantrecipe.runner.backends_cli import backends
 from quantrecipe.runner.cli_group import RecipeGroup
 from quantrecipe.runner.commands.baseline import baseline
+from quantrecipe.runner.commands.compare import compare
 from quantrecipe.runner.commands.gate import gate
 from quantrecipe.runner.commands.options import gating
 from quantrecipe.runner.commands.report import diff, report
@@ -114,7 +115,7 @@ def verify(folder: Path, original: str | None, trust_remote_code: bool, debug: b
 cli.add_command(backends)
 
 
-for _command in (gate, baseline, report, diff):
+for _command in (gate, baseline, report, diff, compare):
     cli.add_command(_command)
 
 
