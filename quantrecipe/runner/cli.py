@@ -84,14 +84,22 @@ def _load(path: Path) -> Recipe:
 
 
 @cli.command()
-@click.argument("recipe", type=PATH)
+@click.argument("recipes", type=PATH, nargs=-1, required=True)
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def validate(recipe: Path, debug: bool) -> int:
-    """Check a recipe's keys and values; needs no model."""
+def validate(recipes: tuple[Path, ...], debug: bool) -> int:
+    """Check recipes' keys and values; needs no model."""
     from quantrecipe.runner.describe import describe
 
-    click.echo(f"{recipe}: valid; {describe(_load(recipe))}")
-    return 0
+    faults = 0
+    for recipe in recipes:
+        try:
+            click.echo(f"{recipe}: valid; {describe(_load(recipe))}")
+        except RecipeError as error:
+            if debug or len(recipes) == 1:
+                raise
+            click.echo(f"qrun: error: {error.line()}", err=True)
+            faults += 1
+    return 2 if faults else 0
 
 
 @cli.command()

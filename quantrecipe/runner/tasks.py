@@ -6,6 +6,9 @@ is refused, and paths of data files in it are relative to it, so that a task can
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,6 +53,14 @@ def check_tasks(recipe: Recipe) -> None:
 
 def answer_tasks(model: Any, tokenizer: Any, names: list[str], batch_size: int = 8) -> dict[str, Answers]:
     """Let the model answer every question of every task. Raises QuantRecipeError."""
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    with contextlib.redirect_stderr(io.StringIO()):  # its progress bars
+        samples, given = _samples(model, tokenizer, names, batch_size)
+    return {name: _answers(name, samples[_key(name, one)]) for name, one in zip(names, given, strict=True)}
+
+
+def _samples(model: Any, tokenizer: Any, names: list[str], batch_size: int) -> tuple[dict[str, Any], list[Any]]:
+    """lm-eval's record of every question, by task; and the tasks as they were given to it."""
     import lm_eval
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
@@ -68,8 +79,7 @@ def answer_tasks(model: Any, tokenizer: Any, names: list[str], batch_size: int =
         raise QuantRecipeError(
             "lm-eval could not run the tasks", value=", ".join(names), limit=f"{type(error).__name__}: {error}"[:200]
         ) from error
-    samples = found["samples"]
-    return {name: _answers(name, samples[_key(name, one)]) for name, one in zip(names, given, strict=True)}
+    return found["samples"], given
 
 
 def _is_file(name: str) -> bool:
