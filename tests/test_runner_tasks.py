@@ -1,4 +1,4 @@
-"""Tasks through lm-eval, offline, from files beside the recipe: the answers are those that plain sums of losses give."""
+"""Tasks through lm-eval, offline, from files beside the recipe: answers are those that plain sums of losses give."""
 
 from __future__ import annotations
 
