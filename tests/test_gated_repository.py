@@ -112,7 +112,7 @@ def test_the_same_checkpoint_is_judged_without_quantizing(repository: Repository
     held = gate_files.results(repository.folder / "quantrecipe-gate" / "results.json")
     before = gate_files.results(repository.folder / "out" / "results.json")
     assert held["measures"]["increase"]["value"] == pytest.approx(before["measures"]["increase"]["value"], rel=1e-5)
-    assert held["size"]["bits_per_weight"] == before["size"]["bits_per_weight"]
+    assert held["size"]["bits_per_weight"] == pytest.approx(before["size"]["bits_per_weight"], rel=1e-3)
     errors = {layer["name"]: layer["relative_error"] for layer in before["layers"]}
     for layer in held["layers"]:
         assert layer["relative_error"] == pytest.approx(errors[layer["name"]], rel=1e-2)
@@ -134,7 +134,7 @@ def test_a_nan_scale_fails_integrity(repository: Repository) -> None:
 
 
 def test_too_few_windows_are_unsure_and_extend(repository: Repository) -> None:
-    recipe = _recipe(PLAIN, windows=12, max_perplexity_increase="1.6%")
+    recipe = _recipe(PLAIN, windows=8, max_perplexity_increase="1.4%")
     repository.commit(recipe)
     code, cases, found = repository.run("gate", "out", "--recipe", "recipe.yaml")
     assert (code, cases["max_perplexity_increase"]) == (2, "error")

@@ -73,7 +73,7 @@ def _samples(model: Any, tokenizer: Any, names: list[str], batch_size: int) -> t
             tasks=given,
             log_samples=True,
             bootstrap_iters=0,
-            task_manager=TaskManager(verbosity="ERROR"),
+            task_manager=TaskManager(),
         )
     except Exception as error:  # the library raises errors of many kinds
         raise QuantRecipeError(
