@@ -11,6 +11,7 @@ import torch
 from quantrecipe.modeling.experts import send_everyone
 from quantrecipe.modeling.files import remove
 from quantrecipe.modeling.folder import ModelFolder
+from quantrecipe.modeling.heap import give_back
 from quantrecipe.modeling.skeleton import Skeleton
 from quantrecipe.modeling.stream import Stream, compute_dtype
 from quantrecipe.plugins.contract import Checkpoint, Job
@@ -135,6 +136,7 @@ class _Run:
         with quantized_inputs(input_schemes(block.layers.values()), as_transformers=True):
             seen = [self.witness.call(index, batch) for batch in seen]
         self.skeleton.release(name)
+        give_back()
         self._keep(index, artefact)
         found: Hidden = {"original": block.targets, "quantized": outputs}
         hidden = {side: found[side] for side in hidden}
