@@ -81,14 +81,14 @@ def compared_layers(stored: ModelFolder, original: Skeleton) -> list[dict[str, A
         reader = reader_of(stored)
     except ModelError:
         return []
-    names = {original.stored_name(f"{info.name}.weight"): info for info in original.linears()}
+    names = {name: info for info in original.linears() for name in info.names}
     found = []
     for module in reader.modules(stored):
-        info = names.get(f"{module}.weight")
+        info = names.get(module)
         if info is None:
             continue
         began = time.perf_counter()
-        weight = original.folder.tensor(f"{module}.weight").float()
+        weight = original.read(f"{info.name}.weight").float()
         weight = weight.t() if info.kind == "Conv1D" else weight
         error = torch.linalg.norm(weight - reader.decode(stored, module).weight(torch.float32))
         rows, columns = reader.shape(stored, module)

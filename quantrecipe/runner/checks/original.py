@@ -153,7 +153,8 @@ def counterparts(stored: ModelFolder, skeleton: Skeleton | None, original: Model
         other = Skeleton(original)
     except ModelError:
         return same
-    pairs = {name: other.stored_name(name) for name, _, _ in other.parameters_of("")}
+    single = [name for name, _, _ in other.parameters_of("") if other.written_name(name) == other.stored_name(name)]
+    pairs = {name: other.stored_name(name) for name in single}  # experts stored together have none
     return same | {
         skeleton.stored_name(name): pairs[name] for name, _, _ in skeleton.parameters_of("") if name in pairs
     }
