@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from quantrecipe.errors import OutputError
+from jinja2 import TemplateError
+
+from quantrecipe.errors import OutputError, QuantRecipeError
 from quantrecipe.modeling.writer import write_json, write_text
 from quantrecipe.recipe import Output
 from quantrecipe.runner.baseline import read_results
@@ -58,5 +60,10 @@ def rerender(results_path: Path, output: Path | None = None) -> Path:
     """Render a results.json again; beside it unless told otherwise. Raises QuantRecipeError."""
     results = read_results(results_path)
     path = output or results_path.with_name(REPORT)
-    write_markdown(results, path)
+    try:
+        write_markdown(results, path)
+    except (TemplateError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        limit = " ".join(str(error).split())[:100]
+        what = "not a results.json that a report can be made of"
+        raise QuantRecipeError(what, value=str(results_path), limit=limit) from error
     return path
