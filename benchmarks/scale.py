@@ -99,8 +99,8 @@ def factor(_: Path) -> None:
     Both are cubic in K: 2/3 K^3 products, and N K^2 = K^3 / 4.
     """
     from quantrecipe.plugins.native.factor import Setting
-    from quantrecipe.plugins.native.gptq import gptq
     from quantrecipe.plugins.native.hessian import Hessian
+    from quantrecipe.plugins.native.methods.gptq import gptq
     from quantrecipe.plugins.native.qparams import Storage
     from quantrecipe.schemes import QuantizationArgs
 

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Discriminator,
-    Field,
-    Tag,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from quantrecipe.errors import QuantRecipeError
 from quantrecipe.recipe_combinations import combination_fault
+from quantrecipe.recipe_methods import GptqMethod, LlmInt8Method, Method, OtherMethod, RtnMethod
 from quantrecipe.recipe_part import Part
 from quantrecipe.recipe_transforms import Compensation, Transform
-from quantrecipe.schemes import WEIGHT_BITS, QuantizationArgs, Scheme, parse_scheme, scheme_name
+from quantrecipe.schemes import (
+    WEIGHT_BITS,
+    QuantizationArgs,
+    Scheme,
+    activation_fault,
+    kv_cache_fault,
+    parse_scheme,
+    scheme_name,
+)
 from quantrecipe.units import parse_bytes
+
+__all__ = ["GptqMethod", "Group", "Method", "OtherMethod", "Recipe", "RtnMethod"]
 
 
 def _size(text: Any) -> Any:
@@ -69,46 +72,6 @@ class Target(Part):
     engine: str | None = None
 
 
-class RtnMethod(Part):
-    """Round to nearest: no calibration."""
-
-    name: Literal["rtn"] = "rtn"
-
-
-class GptqMethod(Part):
-    """GPTQ (arXiv:2210.17323): Hessian-aware rounding, column by column.
-
-    dampening_frac: share of the Hessian's mean diagonal added to the diagonal.
-    actorder: ``static`` takes columns by falling diagonal of the Hessian and keeps the groups in their place;
-    ``group_aware`` takes groups so, and the columns within each, with scales from the weights as compensated by then
-    (arXiv:2505.14638). Neither changes what is stored.
-    block_size: columns between two updates of the rest of the matrix.
-    """
-
-    name: Literal["gptq"]
-    dampening_frac: float = Field(0.01, gt=0, lt=1)
-    actorder: Literal["static", "group_aware"] | None = "static"
-    block_size: int = Field(128, ge=1, le=8192)
-
-
-class OtherMethod(Part):
-    """A method that a plugin brings; its options are checked by that plugin."""
-
-    name: str
-    options: dict[str, Any] = {}
-
-
-def _method_tag(value: Any) -> str:
-    name = value.get("name", "rtn") if isinstance(value, dict) else getattr(value, "name", "other")
-    return name if name in ("rtn", "gptq") else "other"
-
-
-Method = Annotated[
-    Annotated[RtnMethod, Tag("rtn")] | Annotated[GptqMethod, Tag("gptq")] | Annotated[OtherMethod, Tag("other")],
-    Discriminator(_method_tag),
-]
-
-
 class Group(Part):
     """One scheme and method for the modules that ``targets`` name; a later group wins where two match.
 
@@ -139,9 +102,27 @@ class Group(Part):
     def _storable(cls, weights: QuantizationArgs) -> QuantizationArgs:
         if weights.num_bits not in WEIGHT_BITS:
             raise ValueError(f"weights cannot have num_bits {weights.num_bits}; use 2, 3, 4, 5, 6 or 8")
-        if weights.strategy == "token" or weights.dynamic:
+        if weights.strategy in ("token", "attn_head") or weights.dynamic:
             raise ValueError("weights are stored once: strategy tensor, channel, group or block, dynamic false")
         return weights
+
+    @field_validator("input_activations")
+    @classmethod
+    def _roundable(cls, inputs: QuantizationArgs | None) -> QuantizationArgs | None:
+        fault = None if inputs is None else activation_fault(inputs)
+        if fault:
+            raise ValueError(fault)
+        return inputs
+
+    @model_validator(mode="after")
+    def _decomposed(self) -> Group:
+        """LLM.int8()'s threshold belongs to its inputs: every reader of the plan sees it there."""
+        if isinstance(self.method, LlmInt8Method):
+            inputs = QuantizationArgs(
+                num_bits=8, strategy="token", dynamic=True, outlier_threshold=self.method.threshold
+            )
+            self.input_activations = inputs
+        return self
 
     @property
     def scheme(self) -> Scheme:
@@ -173,10 +154,18 @@ class Quantization(Part):
     fallback: str | None = None
     format: FormatName = "auto"
     config_groups: dict[str, Group] = Field(min_length=1)
-    ignore: list[str] = ["lm_head"]
+    ignore: list[str] = Field(["lm_head"])
     kv_cache_scheme: QuantizationArgs | None = None
-    transforms: list[Transform] = []
+    transforms: list[Transform] = Field([])
     compensation: Compensation | None = None
+
+    @field_validator("kv_cache_scheme")
+    @classmethod
+    def _cacheable(cls, cache: QuantizationArgs | None) -> QuantizationArgs | None:
+        fault = None if cache is None else kv_cache_fault(cache)
+        if fault:
+            raise ValueError(fault)
+        return cache
 
     @model_validator(mode="after")
     def _sensible(self) -> Quantization:
@@ -219,7 +208,7 @@ class Evaluation(Part):
 
     perplexity: Perplexity | None = Perplexity()
     divergence: bool = True
-    tasks: list[str] = []
+    tasks: list[str] = Field([])
     generations: int = Field(5, ge=0, le=50)
 
 
@@ -303,4 +292,4 @@ class Recipe(Part):
     output: Output = Output()
     expected: Expected | None = None
     launch: str | None = None
-    because: list[Because] = []
+    because: list[Because] = Field([])

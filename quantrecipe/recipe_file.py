@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from quantrecipe.errors import RecipeError, did_you_mean
 from quantrecipe.recipe import Recipe
+from quantrecipe.recipe_methods import METHOD_TAGS
 from quantrecipe.recipe_text import recipe_yaml
 from quantrecipe.safe_yaml import Document, parse, read_text
 
@@ -33,7 +34,7 @@ def _explain(error: ValidationError, document: Document, name: str) -> RecipeErr
     """The first fault as one line: where, what, the value, what is allowed, the nearest known key."""
     faults = error.errors(include_url=False)
     fault = min(faults, key=lambda one: one["type"] != "extra_forbidden")  # a misspelt key is also a missing one
-    keys = [part for part in fault["loc"] if not (isinstance(part, str) and part in ("rtn", "gptq", "other"))]
+    keys = [part for part in fault["loc"] if not (isinstance(part, str) and part in METHOD_TAGS)]
     line = document.line(keys)
     where = ".".join(str(key) for key in keys) or "recipe"
     if fault["type"] == "extra_forbidden":

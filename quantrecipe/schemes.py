@@ -10,8 +10,9 @@ from quantrecipe.scheme_facts import PRESETS, WEIGHT_BITS, scheme_facts, unknown
 
 __all__ = ["PRESETS", "WEIGHT_BITS", "QuantizationArgs", "ScaleArgs", "Scheme", "parse_scheme"]
 
-Strategy = Literal["tensor", "channel", "group", "block", "token"]
-NumberType = Literal["int", "float", "nf4", "fp4"]
+Strategy = Literal["tensor", "channel", "group", "block", "token", "attn_head"]
+NumberType = Literal["int", "float", "e5m2", "nf4", "fp4"]
+Observer = Literal["minmax", "percentile", "mse"]
 
 
 class ScaleArgs(BaseModel):
@@ -23,7 +24,12 @@ class ScaleArgs(BaseModel):
 
 
 class QuantizationArgs(BaseModel):
-    """How one tensor's numbers are stored; the fields of compressed-tensors' class of this name."""
+    """How one tensor's numbers are stored; the fields of compressed-tensors' class of this name, and a few more.
+
+    type: ``float`` is e4m3 at 8 bits. scale: how scales are stored themselves. observer: how a static
+    range is found on calibration text; percentile: the share of values, in percent, that ``percentile`` keeps inside.
+    outlier_threshold: inputs of features with a value of at least this size are not rounded (LLM.int8()).
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     num_bits: int = Field(ge=2, le=15)
@@ -34,6 +40,9 @@ class QuantizationArgs(BaseModel):
     block_structure: tuple[int, int] | None = None
     dynamic: bool = False
     scale: ScaleArgs | None = None
+    observer: Observer | None = None
+    percentile: float = Field(99.99, gt=50, le=100)
+    outlier_threshold: float | None = Field(None, gt=0)
 
     @model_validator(mode="before")
     @classmethod
@@ -60,8 +69,36 @@ def _fault(args: QuantizationArgs) -> str | None:
         return "strategy 'block' and block_structure [rows, columns] go together"
     if args.type == "float" and args.num_bits not in (4, 8):
         return f"num_bits {args.num_bits} has no float format; use 8 (fp8) or 4 (mxfp4, nvfp4)"
+    if args.type == "e5m2" and args.num_bits != 8:
+        return f"type 'e5m2' has num_bits 8, not {args.num_bits}"
+    if args.type != "int" and not args.symmetric:
+        return f"type {args.type!r} is symmetric; set symmetric: true"
+    if args.observer and args.dynamic:
+        return "an observer finds static ranges; set dynamic: false, or leave observer out"
     if args.type in ("nf4", "fp4") and args.num_bits != 4:
         return f"type {args.type!r} has num_bits 4, not {args.num_bits}"
+    return None
+
+
+def activation_fault(args: QuantizationArgs) -> str | None:
+    """Why a layer's inputs cannot be rounded so; None where they can."""
+    if args.type in ("nf4", "fp4") or args.scale:
+        return f"inputs are integers or fp8, not {args.type}"
+    if args.strategy not in ("tensor", "token", "group"):
+        return f"inputs have strategy token, group or tensor, not {args.strategy!r}"
+    if args.strategy != "tensor" and not args.dynamic:
+        return f"strategy {args.strategy!r} for inputs needs dynamic: true; static scales have strategy tensor"
+    return None
+
+
+def kv_cache_fault(args: QuantizationArgs) -> str | None:
+    """Why keys and values cannot be rounded so; None where they can."""
+    if args.type not in ("int", "float") or args.scale or args.outlier_threshold:
+        return f"the KV cache holds integers or fp8 (type float), not {args.type}"
+    if args.strategy in ("channel", "block"):
+        return f"kv_cache_scheme has strategy token, group, tensor or attn_head, not {args.strategy!r}"
+    if args.dynamic != (args.strategy in ("token", "group")):
+        return "kv_cache_scheme is dynamic with strategy token or group (of a head), static with tensor or attn_head"
     return None
 
 

@@ -43,8 +43,11 @@ def make_job(  # noqa: PLR0917
     ignore: list[str] | None = None,
     calibration: torch.Tensor | None = None,
     witness: torch.Tensor | None = None,
+    kv_cache: dict[str, Any] | None = None,
 ) -> Job:
     quantization = {"config_groups": groups, "ignore": ["lm_head"] if ignore is None else ignore, "format": form}
+    if kv_cache is not None:
+        quantization["kv_cache_scheme"] = kv_cache
     recipe = Recipe.model_validate({"model": {"id": str(model)}, "quantization": quantization})
     output.mkdir(parents=True, exist_ok=True)
     return Job(

@@ -11,7 +11,7 @@ import torch
 from quantrecipe.errors import BackendError, ModelError
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.formats import read_dequantized
-from quantrecipe.plugins.native.activations import apply_scheme, fake_quantize_tokens
+from quantrecipe.plugins.native.activations import Rounding, apply_scheme
 from quantrecipe.plugins.native.backend import NativeBackend
 from quantrecipe.plugins.native.load import load
 from quantrecipe.plugins.native.record import digest
@@ -172,8 +172,15 @@ def test_scale_too_large_for_fp16_is_named(tmp_path: Path) -> None:
         ("llama", {"main": "w5a16-g32"}, "gptq", "bit width"),
         ("llama", {"main": "w8a8"}, "gptq", "activations"),
         ("llama", {**RTN4, "other": {"scheme": "w8a16", "targets": ["re:.*down_proj"]}}, "gptq", "more than one"),
-        ("llama", {"main": "w4a4"}, "compressed-tensors", "inputs of"),
-        ("llama", {"main": "nvfp4"}, "compressed-tensors", "integer"),
+        ("llama", {"main": "w4a12"}, "compressed-tensors", "inputs of"),
+        ("llama", {"main": {"scheme": "nvfp4", "method": "gptq"}}, "compressed-tensors", "integer"),
+        ("llama", {"main": "nvfp4"}, "gptq", "number type"),
+        ("llama", {"main": {"scheme": "w4a16-g32", "method": "gtpq"}}, "compressed-tensors", "did you mean 'gptq'"),
+        ("llama", {"main": {"scheme": "w4a16-g32", "method": "hqq"}}, "compressed-tensors", "zero points"),
+        ("llama", {"main": {"scheme": "w4a16-g32", "method": "olive"}}, "compressed-tensors", "cannot hold"),
+        ("llama", {"main": {"scheme": "w8a8-ag48"}}, "compressed-tensors", "does not divide"),
+        ("llama", {"main": "nf4"}, "compressed-tensors", "cannot hold"),
+        ("llama", {"main": "w4a16-g32"}, "bitsandbytes", "cannot hold"),
         ("llama", RTN4, "awq", "format"),
         ("llama", {**RTN4, "e": {"scheme": "w8a16", "targets": ["Embedding"]}}, "compressed-tensors", "embeddings"),
     ],
@@ -191,26 +198,11 @@ def test_too_little_calibration_text_is_refused(tmp_path: Path) -> None:
         quantize(model, tmp_path / "out", GPTQ4, calibration=tokens(2, 8))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("shape", [(2, 5, 64), (10, 64)])
-def test_token_quantization_is_bit_equal_to_the_library(shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    from compressed_tensors.quantization import QuantizationArgs as LibraryArgs
-    from compressed_tensors.quantization.lifecycle.forward import fake_quantize
-    from compressed_tensors.quantization.utils import compute_dynamic_scales_and_zp
-
-    x = (torch.randn(shape, generator=torch.Generator().manual_seed(3)) * 10).to(dtype)
-    x[0] = 0
-    args = LibraryArgs(num_bits=8, strategy="token", dynamic=True)
-    scale, zero = compute_dynamic_scales_and_zp(x, args, torch.nn.Identity())
-    want = fake_quantize(x, scale, zero, args)
-    assert torch.equal(fake_quantize_tokens(x, 8, as_transformers=True), want)
-
-
 def test_apply_scheme_can_be_taken_back() -> None:
     linear = torch.nn.Linear(8, 4)
     x = torch.randn(3, 8)
     plain = linear(x)
-    handle = apply_scheme(linear, TOKEN)
+    handle = apply_scheme(linear, Rounding(TOKEN))
     assert not torch.equal(linear(x), plain)
     handle.remove()
     assert torch.equal(linear(x), plain)

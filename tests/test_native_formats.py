@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.formats.bits import unpack_bits
-from quantrecipe.plugins.native.formats.compressed_tensors import CompressedTensors
+from quantrecipe.plugins.native.formats.compressed_tensors import CompressedTensors, library_args
 from quantrecipe.plugins.native.formats.gptq import Gptq
 from quantrecipe.plugins.native.qparams import Grid, Quantized, dequantize
 from quantrecipe.schemes import WEIGHT_BITS, QuantizationArgs
@@ -81,10 +81,9 @@ def test_gptq_words_are_the_transposed_bit_stream(matrix: Quantized, version: An
 @given(matrix=MATRICES)
 def test_the_librarys_decompressor_gives_our_weight(matrix: Quantized) -> None:
     from compressed_tensors.compressors.pack_quantized.base import PackedQuantizationCompressor
-    from compressed_tensors.quantization import QuantizationArgs as LibraryArgs
     from compressed_tensors.quantization import QuantizationScheme
 
-    args = LibraryArgs(**matrix.args.model_dump(exclude={"scale", "block_structure"}))
+    args = library_args(matrix.args)
     state = dict(CompressedTensors().tensors(matrix, False))
     back = PackedQuantizationCompressor.decompress(state, QuantizationScheme(targets=["Linear"], weights=args))
     assert torch.equal(back["weight"], dequantize(matrix.codes, matrix.grid))

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from quantrecipe.errors import BackendError
-from quantrecipe.plugins.native import gptq as solver
 from quantrecipe.plugins.native.factor import Factor, Setting, factorize_
 from quantrecipe.plugins.native.hessian import Hessian, add_lower_product
+from quantrecipe.plugins.native.methods import gptq as solver
+from quantrecipe.plugins.native.methods.rtn import rtn_integers as rtn
 from quantrecipe.plugins.native.qparams import Storage, code_range, dequantize, make_grid
-from quantrecipe.plugins.native.rtn import rtn
 from quantrecipe.recipe import GptqMethod
 from quantrecipe.schemes import QuantizationArgs
 from tests.reference import gptq as reference

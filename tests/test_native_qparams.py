@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantrecipe.errors import BackendError
+from quantrecipe.plugins.native.methods.rtn import rtn_integers as rtn
 from quantrecipe.plugins.native.qparams import Storage, code_range, dequantize, make_grid, quantize
-from quantrecipe.plugins.native.rtn import rtn
 from quantrecipe.schemes import WEIGHT_BITS, QuantizationArgs
 from tests.reference.formats import round_to_nearest
 

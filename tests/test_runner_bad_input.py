@@ -96,7 +96,7 @@ def _format(_: Path, data: dict[str, Any]) -> None:
 
 
 def _combination(_: Path, data: dict[str, Any]) -> None:
-    data["quantization"]["config_groups"]["main"] = {"scheme": "nf4"}
+    data["quantization"]["config_groups"]["main"] = {"scheme": "nf4", "method": "gptq"}
 
 
 def _method(_: Path, data: dict[str, Any]) -> None:
@@ -239,7 +239,7 @@ def _nothing(_: Path, data: dict[str, Any]) -> None:
         (_model, ["unknown model", "bloom-7b1"]),
         (_backend, ["unknown backend", "did you mean 'native'"]),
         (_format, ["awq"]),
-        (_combination, ["nf4", "int"]),
+        (_combination, ["nf4", "rtn"]),
         (_method, ["magic", "gptq"]),
         (_dataset, ["no such evaluation text", "nowhere.txt"]),
         (_engine, ["zero points", "3"]),

@@ -57,10 +57,9 @@ def test_a_mixed_recipe_goes_out_as_the_backends_first_format() -> None:
 @pytest.mark.parametrize(
     ("group", "fault"),
     [
-        ({"scheme": "nf4"}, "nf4"),
-        ({"scheme": "fp8"}, "type float"),
-        ({"scheme": "w4a4"}, "4-bit inputs"),
+        ({"scheme": "w4a12"}, "12-bit inputs"),
         ({"scheme": "w4a16", "method": "awq"}, "method 'awq'"),
+        ({"scheme": "nf4", "method": "gptq"}, "type nf4; that type takes rtn"),
         ({"scheme": "w8a16", "targets": ["Embedding"]}, "Embedding"),
     ],
 )
@@ -75,7 +74,7 @@ class Able:
     name = "able"
 
     def capabilities(self) -> Capabilities:
-        return Capabilities({"nf4": (4,)}, (16,), ("group",), ("rtn",), ("bitsandbytes",), ("cpu",))
+        return Capabilities({"nf4": (4,)}, (16,), ("group",), ("magic",), ("bitsandbytes",), ("cpu",))
 
     def availability(self) -> Any:
         return backend("native").availability()
@@ -85,7 +84,7 @@ def test_another_backend_that_could_is_the_remedy_and_the_fallback(monkeypatch: 
     both: dict[str, Any] = {"native": backend("native"), "able": Able()}
     monkeypatch.setattr("quantrecipe.runner.capability.backends", lambda: both)
     monkeypatch.setattr("quantrecipe.runner.capability.backend", both.__getitem__)
-    recipe = _recipe(form="bitsandbytes", main={"scheme": "nf4"})
+    recipe = _recipe(form="bitsandbytes", main={"scheme": "nf4", "method": "magic"})
     with pytest.raises(BackendError, match="backend able could"):
         choose_backend(recipe, False, "cpu")
     recipe.quantization.fallback = "able"

@@ -74,10 +74,9 @@ def _inputs(able: Capabilities, way: Way) -> bool:
 
 def _method(able: Capabilities, way: Way) -> bool:
     """By the pipeline's own name, or by its parts."""
-    parts, kind = way.pipeline, way.scheme.type
-    known = getattr(able, "type_methods", {}).get(kind, able.methods)  # methods that take numbers of that type
-    whole = way.method in known
-    by_parts = parts.rounding in known and set(parts.transforms) <= set(able.transforms)
+    parts = way.pipeline
+    whole = able.takes(way.method, way.scheme.type)
+    by_parts = able.takes(parts.rounding, way.scheme.type) and set(parts.transforms) <= set(able.transforms)
     return (whole or by_parts) and (not parts.compensation or parts.compensation in able.compensations)
 
 

@@ -43,11 +43,12 @@ class PlannedModule:
 class Plan:
     """Every Linear, Conv1D and Embedding of the model, in its order.
 
-    transforms_look: a transform looks at activations.
+    transforms_look: a transform looks at activations. kv_cache: how keys and values are rounded.
     """
 
     modules: tuple[PlannedModule, ...]
     transforms_look: bool = False
+    kv_cache: QuantizationArgs | None = None
 
     @property
     def quantized(self) -> tuple[PlannedModule, ...]:
@@ -60,13 +61,19 @@ class Plan:
 
     @property
     def needs_calibration(self) -> bool:
-        """Whether a method or a transform looks at activations."""
+        """Whether a method, a static scale or a transform looks at activations."""
         return self.transforms_look or self.methods_look
 
     @property
     def methods_look(self) -> bool:
-        """Whether some method looks at activations."""
-        return any(module.group is not None and module.group.method.name != "rtn" for module in self.modules)
+        """Whether some method or static scale looks at activations."""
+        cache = self.kv_cache is not None and not self.kv_cache.dynamic
+        return cache or any(_looks(module.group) for module in self.quantized if module.group)
+
+
+def _looks(group: Group) -> bool:
+    inputs = group.input_activations
+    return group.method.needs != "nothing" or (inputs is not None and not inputs.dynamic)
 
 
 def packed_bytes(args: QuantizationArgs, rows: int, columns: int) -> int:
@@ -86,7 +93,8 @@ def make_plan(recipe: Recipe, linears: Iterable[LinearInfo]) -> Plan:
     _check_targets(recipe, infos)
     for module in modules:
         _check_module(module)
-    plan = Plan(modules, any(one.looks_at_text for one in recipe.quantization.transforms))
+    quantization = recipe.quantization
+    plan = Plan(modules, any(one.looks_at_text for one in quantization.transforms), quantization.kv_cache_scheme)
     if not plan.quantized:
         raise RecipeError("the recipe quantizes nothing", remedy="name some layers in targets")
     return plan
@@ -164,7 +172,7 @@ def _check_module(module: PlannedModule) -> None:
         raise RecipeError(
             "a tied matrix cannot be quantized alone", value=info.name, remedy="add it to ignore, or untie it"
         )
-    if info.block is None and info.kind != "Embedding" and module.group.method.name != "rtn":
+    if info.block is None and _looks(module.group):
         raise RecipeError(
             f"{info.name} lies outside the decoder blocks, where {module.group.method.name} has no inputs to look at",
             remedy=f"add {info.name!r} to ignore, or give it a group of its own with method rtn",

@@ -19,6 +19,7 @@ class Capabilities:
 
     weight_bits maps a number type (``int``, ``float``, ``nf4``, ``fp4``) to the bits it can store; so does
     kv_cache_bits for keys and values. activation_strategies: how inputs are given scales, such as ``token``;
+    type_methods: the methods that a number type takes, where not all of them.
     static_activations: also with scales found on calibration text. transforms and compensations: by name.
     mixed: layers may get unlike schemes. successor: the backend that takes over where this one cannot run.
     streams: memory does not grow with depth. resumes: a killed run goes on where it was.
@@ -37,12 +38,17 @@ class Capabilities:
     activation_strategies: tuple[str, ...] = ("token",)
     static_activations: bool = False
     kv_cache_bits: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    type_methods: dict[str, tuple[str, ...]] = field(default_factory=dict)
     transforms: tuple[str, ...] = ()
     compensations: tuple[str, ...] = ()
     mixed: bool = True
     successor: str | None = None
     streams: bool = False
     resumes: bool = False
+
+    def takes(self, method: str, number_type: str) -> bool:
+        """Whether the method can choose numbers of that type."""
+        return method in self.type_methods.get(number_type, self.methods)
 
     @property
     def default_format(self) -> str:

@@ -24,12 +24,25 @@ def choose_format(recipe: Recipe, able: Capabilities, odd: bool) -> str:
     if asked != "auto":
         return asked
     groups = list(recipe.quantization.config_groups.values())
+    only = next((form for group in groups if (form := _only_format(group))), None)
+    if only is not None:
+        return only if only in able.formats else able.default_format
     if odd:
         wanted = "gptq" if all(group.weights.symmetric for group in groups) else "gptq_v2"
         return wanted if wanted in able.formats else able.default_format
     kinds = {group.weights for group in groups}
     wanted = default_format(_facts(groups[0])) if len(kinds) == 1 else able.default_format
     return wanted if wanted in able.formats else able.default_format
+
+
+def _only_format(group: Group) -> str | None:
+    """The one format that has a place for a group's numbers; None where there are several."""
+    inputs = group.input_activations
+    if group.method.name in ("olive", "hqq") or "e5m2" in (group.weights.type, inputs.type if inputs else None):
+        return "quantrecipe"
+    if group.method.name == "llm-int8" or group.weights.type in ("nf4", "fp4"):
+        return "bitsandbytes"
+    return None
 
 
 def _facts(group: Group) -> SchemeFacts:
@@ -113,6 +126,9 @@ def _group_faults(group: Group, able: Capabilities) -> Iterator[str]:
         yield f"group_size {weights.group_size}; it knows {_list(able.group_sizes)}"
     if group.method.name not in able.methods:
         yield f"method {group.method.name!r}; it knows {_list(able.methods)}"
+    elif not able.takes(group.method.name, weights.type):
+        known = _list(able.type_methods[weights.type])
+        yield f"method {group.method.name!r} with weights of type {weights.type}; that type takes {known}"
     if "Embedding" in group.targets and not able.embeddings:
         yield "target 'Embedding'; it quantizes linear layers only"
     if inputs is not None:

@@ -15,7 +15,7 @@ from quantrecipe.runner.preflight import Prepared
 from quantrecipe.runner.scorers import Loaded, Scorer, Streamed
 
 WEIGHT_FILES = (".safetensors", ".gguf")
-READABLE = ("compressed-tensors", "gptq", "gptq_v2", "bitsandbytes")
+READABLE = ("compressed-tensors", "gptq", "gptq_v2", "bitsandbytes", "quantrecipe")
 
 
 def subject_of(

@@ -134,8 +134,8 @@ def _dense(module: PlannedModule, itemsize: int) -> int:
 
 
 def _hessian(module: PlannedModule) -> int:
-    rtn = module.group is None or module.group.method.name == "rtn"
-    return 0 if rtn else module.info.columns**2 * 4
+    looks = module.group is not None and module.group.method.needs != "nothing"
+    return 0 if not looks else module.info.columns**2 * 4
 
 
 def check_disk(needs: Needs, output: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,14 @@ from quantrecipe.modeling.folder import ModelFolder, TensorInfo
 from quantrecipe.modeling.formats import reader_of
 from quantrecipe.modeling.plan import Plan
 from quantrecipe.modeling.skeleton import Skeleton
-from quantrecipe.plugins.native.activations import apply_scheme
+from quantrecipe.plugins.native.activations import Rounding, apply_scheme
+from quantrecipe.plugins.native.kv_cache import (
+    KeyValueRounding,
+    apply_kv_scheme,
+    cached_attention,
+    seen_by_transformers,
+)
+from quantrecipe.plugins.native.rounding import Fixed
 from quantrecipe.runner.scorers import Streamed
 from quantrecipe.schemes import QuantizationArgs
 
@@ -66,21 +74,62 @@ def open_dequantized(
     return folder, skeleton
 
 
-def round_inputs(skeleton: Skeleton, inputs: dict[str, QuantizationArgs], as_transformers: bool = False) -> None:
-    """Make the named modules see their inputs quantized, for good."""
-    for name, args in inputs.items():
-        apply_scheme(skeleton.model.get_submodule(name), args, as_transformers)
+@dataclass(frozen=True, slots=True)
+class Rounded:
+    """What a served model rounds as it computes. inputs: by module; kv_cache: keys and values of every layer."""
+
+    inputs: dict[str, QuantizationArgs] = field(default_factory=dict)
+    kv_cache: QuantizationArgs | None = None
+
+    @classmethod
+    def of(cls, plan: Plan) -> Rounded:
+        """What a plan's groups and its KV cache round."""
+        groups = {module.name: module.group for module in plan.quantized}
+        inputs = {name: one.input_activations for name, one in groups.items() if one and one.input_activations}
+        return cls(inputs, plan.kv_cache)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        inputs = {name: args.model_dump() for name, args in self.inputs.items()}
+        return {"inputs": inputs, "kv_cache": self.kv_cache.model_dump() if self.kv_cache else None}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Rounded:
+        """From what ``to_json`` gave."""
+        inputs = {name: QuantizationArgs(**args) for name, args in data["inputs"].items()}
+        return cls(inputs, QuantizationArgs(**data["kv_cache"]) if data["kv_cache"] else None)
 
 
-def quantized_inputs(plan: Plan) -> dict[str, QuantizationArgs]:
-    """The modules of a plan whose inputs are quantized, and how."""
-    groups = {module.name: module.group for module in plan.quantized}
-    return {name: group.input_activations for name, group in groups.items() if group and group.input_activations}
+def round_activations(
+    folder: DequantizedFolder, skeleton: Skeleton, rounded: Rounded, as_transformers: bool = False
+) -> None:
+    """Make the model round what it computes with, for good; static scales come from the folder."""
+    for name, args in rounded.inputs.items():
+        rounding = Rounding(args, None if args.dynamic else _static(folder, f"{name}.input"))
+        apply_scheme(skeleton.model.get_submodule(name), rounding, as_transformers)
+    if rounded.kv_cache is None:
+        return
+    for block in skeleton.blocks:
+        for name, module in cached_attention(block.module).items():
+            if as_transformers and not seen_by_transformers(module):
+                continue
+            cache = KeyValueRounding(rounded.kv_cache)
+            if not rounded.kv_cache.dynamic:
+                cache.fixed = {part: _static(folder, f"{block.name}.{name}.{part}") for part in ("k", "v")}
+            apply_kv_scheme(module, cache, as_transformers)
+
+
+def _static(folder: DequantizedFolder, prefix: str) -> Fixed:
+    """A static scale and, where there is one, its zero point."""
+    zero = f"{prefix}_zero_point"
+    return Fixed(
+        folder.stored.tensor(f"{prefix}_scale"), folder.stored.tensor(zero) if zero in folder.stored else None
+    )
 
 
 def streamed(path: Path, plan: Plan, device: str, dtype: torch.dtype) -> Streamed:
-    """The saved checkpoint as a scorer: inputs rounded as the plan says, one scale a token; its adapter applied."""
-    _, skeleton = open_dequantized(path, dtype)
-    round_inputs(skeleton, quantized_inputs(plan))
+    """The saved checkpoint as a scorer, rounding as the plan says and engines do; its adapter applied."""
+    folder, skeleton = open_dequantized(path, dtype)
+    round_activations(folder, skeleton, Rounded.of(plan))
     attach_adapter(skeleton.model, path)
     return Streamed(skeleton, device, dtype)

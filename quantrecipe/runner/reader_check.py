@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from quantrecipe.runner.quantized import Rounded
 from quantrecipe.runner.sources import Reader, Source
 from quantrecipe.runner.witness import compare_witness
 
@@ -20,7 +21,7 @@ def compare_with_reader(source: Source, request: dict[str, Any]) -> dict[str, An
     if isinstance(source, Reader):
         return {"independent": False, "why": source.why, "faults": []}
     dtype = getattr(torch, request["dtype"])
-    ours = Reader(Path(request["folder"]), dtype, {}, "", request["trust_remote_code"])
+    ours = Reader(Path(request["folder"]), dtype, Rounded(), "", request["trust_remote_code"])
     names = ours.quantized()
     faults = [fault for name in names if (fault := _differs(name, source, ours))]
     found: dict[str, Any] = {"independent": True, "compared": len(names), "witness": {"tokens": 0}, "faults": faults}

@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import nn
 
 from quantrecipe.errors import DamageError
 from quantrecipe.modeling.experts import expert_layouts, expert_tensor
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.formats import method_of, quantization_config
+from quantrecipe.plugins.native.activations import Rounding, apply_scheme
 from quantrecipe.runner.meter import available_memory
 from quantrecipe.runner.moe_readers import why_not_transformers
 from quantrecipe.runner.progress import Quiet
-from quantrecipe.runner.quantized import open_dequantized, round_inputs
+from quantrecipe.runner.quantized import Rounded, open_dequantized, round_activations
 from quantrecipe.runner.scorers import Streamed
-from quantrecipe.schemes import QuantizationArgs
 
 #: Share of the free memory that a model may take; above it the checkpoint is read block by block instead.
 ROOM = 0.6
@@ -50,7 +49,7 @@ class Source(Protocol):
 class Whole:
     """A model that transformers has loaded whole and dequantized."""
 
-    def __init__(self, model: nn.Module, label: str) -> None:
+    def __init__(self, model: Any, label: str) -> None:
         self.model, self.label = model.eval(), label
         self._modules = dict(model.named_modules())
 
@@ -65,7 +64,8 @@ class Whole:
     def tensor(self, name: str) -> torch.Tensor:
         """A parameter, or one expert's part of one."""
         part = expert_tensor(self.model, name)
-        return self.model.get_parameter(name) if part is None else part
+        found: torch.Tensor = self.model.get_parameter(name) if part is None else part
+        return found
 
     @torch.inference_mode()
     def logits(self, tokens: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -81,7 +81,7 @@ class Reader:
         self,
         folder: Path,
         dtype: torch.dtype,
-        inputs: dict[str, QuantizationArgs],
+        rounded: Rounded,
         why: str,
         trust_remote_code: bool = False,
     ) -> None:
@@ -90,7 +90,7 @@ class Reader:
         self._folder, self._skeleton = open_dequantized(folder, dtype, trust_remote_code)
         self.model = self._skeleton.model
         # The writer's witness copies what transformers computes, whole-tensor scales on flattened inputs included.
-        round_inputs(self._skeleton, inputs, as_transformers=True)
+        round_activations(self._folder, self._skeleton, rounded, as_transformers=True)
 
     def quantized(self) -> list[str]:
         """Names of the model's modules that are stored as codes."""
@@ -124,20 +124,29 @@ def open_source(request: dict[str, Any]) -> Source:
     folder, dtype = Path(request["folder"]), getattr(torch, request["dtype"])
     stored = ModelFolder.open(folder)
     method = method_of(quantization_config(stored.config, folder))
-    inputs = {name: QuantizationArgs(**args) for name, args in request["inputs"].items()}
+    rounded = Rounded.from_json(request["rounded"])
     why = _no_loader(method) or why_not_transformers(stored)
     free = available_memory()
     if why is None and free is not None and request["parameters"] * (dtype.itemsize + 4) > ROOM * free:
         why = "the dequantized model does not fit the memory whole"
     if why is not None:
-        return Reader(folder, dtype, inputs, why, request["trust_remote_code"])
-    return _transformers(folder, dtype, method, request["trust_remote_code"])
+        return Reader(folder, dtype, rounded, why, request["trust_remote_code"])
+    whole = _transformers(folder, dtype, method, request["trust_remote_code"])
+    if method == "bitsandbytes":
+        _round_int8(whole, rounded)
+    return whole
+
+
+def _round_int8(whole: Whole, rounded: Rounded) -> None:
+    """What LLM.int8() rounds as it computes: bitsandbytes' modules are plain by now."""
+    for name, args in rounded.inputs.items():
+        apply_scheme(whole.model.get_submodule(name), Rounding(args), as_transformers=True)
 
 
 def _no_loader(method: str) -> str | None:
     """Why transformers cannot open such a checkpoint here; None where it can."""
-    if method == "bitsandbytes":
-        return "transformers hands bitsandbytes' layers over packed"
+    if method == "quantrecipe":
+        return "nothing else reads this layout"
     for name in _NEEDS.get(method, ()):
         if not find_spec(name):
             return f"transformers opens {method} only with {' and '.join(_NEEDS[method])} installed"

@@ -19,7 +19,7 @@ from quantrecipe.modeling.stream import compute_dtype
 from quantrecipe.plugins.contract import Checkpoint
 from quantrecipe.runner.checks.values import all_scale_faults
 from quantrecipe.runner.preflight import Prepared
-from quantrecipe.runner.quantized import quantized_inputs
+from quantrecipe.runner.quantized import Rounded
 from quantrecipe.runner.verify_backend import verify_by_backend
 
 _MODULE = "quantrecipe.runner.verify_process"
@@ -30,7 +30,7 @@ class Request:
     """What the fresh process is asked.
 
     dtype: what is loaded and computed in. weights: sha256 of the dequantized weight, in that dtype, of each
-    quantized module. parameters: how many the model has. inputs: how each module's inputs are rounded.
+    quantized module. parameters: how many the model has. rounded: what it rounds as it computes.
     changed: parameters that a transform has rewritten, not compared with the original, and the sha256 of each.
     adapter: sha256 of each tensor of the low-rank adapter beside it. witness: a safetensors file with tokens and
     logits. with_reader: compare weights and logits with our own reader's. inputs_rounded: weights alone, then,
@@ -41,7 +41,7 @@ class Request:
     dtype: str
     weights: dict[str, str]
     parameters: int
-    inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    rounded: Rounded = field(default_factory=Rounded)
     original: Path | None = None
     changed: dict[str, str] = field(default_factory=dict)
     adapter: dict[str, str] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Request:
             "dtype": self.dtype,
             "weights": self.weights,
             "parameters": self.parameters,
-            "inputs": self.inputs,
+            "rounded": self.rounded.to_json(),
             "original": None if self.original is None else str(self.original),
             "changed": self.changed,
             "adapter": self.adapter,
@@ -79,7 +79,7 @@ def verify(prepared: Prepared, checkpoint: Checkpoint, trust_remote_code: bool =
             dtype=dtype_name(compute_dtype(prepared.skeleton.dtype, prepared.device)),
             weights={layer.name: layer.digest for layer in checkpoint.layers if layer.digest},
             parameters=sum(parameter.numel() for parameter in prepared.skeleton.model.parameters()),
-            inputs={name: args.model_dump() for name, args in quantized_inputs(prepared.plan).items()},
+            rounded=Rounded.of(prepared.plan),
             original=prepared.model_path,
             changed=dict(checkpoint.details.get("changed_parameters", {})),
             adapter=dict(checkpoint.details.get("adapter", {})),

@@ -18,6 +18,7 @@ from quantrecipe.modeling.formats.bitsandbytes import bitsandbytes_reader
 from quantrecipe.modeling.formats.compressed_tensors import CompressedTensorsReader
 from quantrecipe.modeling.formats.decoded import Decoded
 from quantrecipe.modeling.formats.gptq import GptqReader
+from quantrecipe.modeling.formats.own import OwnReader
 from quantrecipe.modeling.formats.reader import Reader
 from quantrecipe.modeling.formats.settings import quantization_config
 
@@ -28,6 +29,7 @@ READERS: dict[str, Callable[[Mapping[str, Any]], Reader]] = {
     "gptqmodel": GptqReader,
     "awq": AwqReader,
     "bitsandbytes": bitsandbytes_reader,
+    "quantrecipe": OwnReader,
 }
 
 _TELLING = {

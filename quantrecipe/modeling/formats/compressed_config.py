@@ -13,7 +13,9 @@ from quantrecipe.modeling.formats.settings import flag, integer, pair, word, wor
 PACKED = ("pack-quantized",)
 PLAIN = ("int-quantized", "float-quantized", "naive-quantized")
 DENSE = ("dense",)
-LAYOUTS = (*PACKED, *PLAIN, *DENSE)
+MX, NV = "mxfp4-pack-quantized", "nvfp4-pack-quantized"
+FP4 = (MX, NV)
+LAYOUTS = (*PACKED, *PLAIN, *DENSE, *FP4)
 Strategy = Literal["tensor", "channel", "group", "block"]
 
 
@@ -60,6 +62,7 @@ def _scheme(group: Mapping[str, Any], overall: str) -> WeightScheme:
         raise ModelError("no reader for this layout of compressed-tensors", value=layout, limit=", ".join(LAYOUTS))
     size = weights.get("group_size")
     strategy = word(weights, "strategy", "tensor" if size is None else "channel" if size == -1 else "group")
+    strategy = "group" if strategy == "tensor_group" else strategy
     if strategy not in ("tensor", "channel", "group", "block"):
         raise ModelError("no reader for this strategy", value=strategy, limit="tensor, channel, group, block")
     return WeightScheme(

@@ -15,7 +15,8 @@ import torch
 from quantrecipe.errors import ModelError
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.formats.bits import unpack_bits, unpack_padded, words_for
-from quantrecipe.modeling.formats.compressed_config import PACKED, WeightScheme, candidates, schemes_of
+from quantrecipe.modeling.formats.compressed_config import FP4, PACKED, WeightScheme, candidates, schemes_of
+from quantrecipe.modeling.formats.compressed_fp4 import fault_fp4, read_fp4, shape_fp4
 from quantrecipe.modeling.formats.decoded import Decoded
 from quantrecipe.modeling.formats.reader import FLOATS, Reader, matrix_fault, tensor_fault
 
@@ -29,6 +30,7 @@ class CompressedTensorsReader(Reader):
     marks: ClassVar[tuple[str, ...]] = ("weight_packed", "weight_scale")
     suffixes: ClassVar[tuple[str, ...]] = (
         "weight", "weight_packed", "weight_scale", "weight_zero_point", "weight_shape", "weight_g_idx",
+        "weight_global_scale",
     )  # fmt: skip
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -50,6 +52,8 @@ class CompressedTensorsReader(Reader):
         if f"{module}.weight_packed" not in folder:
             rows, columns = folder.info(f"{module}.weight").shape
             return rows, columns
+        if self.scheme(module).layout in FP4:
+            return shape_fp4(folder, module)
         rows, columns = folder.tensor(f"{module}.weight_shape").tolist()
         return int(rows), int(columns)
 
@@ -59,6 +63,11 @@ class CompressedTensorsReader(Reader):
             scheme = self.scheme(module)
         except ModelError as error:
             yield error.line()
+            return
+        if scheme.layout in FP4:
+            problem = fault_fp4(folder, module, scheme)
+            if problem:
+                yield problem
             return
         packed = scheme.layout in PACKED
         problem = _packed_fault(folder, module, scheme) if packed else _plain_fault(folder, module, scheme)
@@ -74,6 +83,8 @@ class CompressedTensorsReader(Reader):
     def read(self, folder: ModelFolder, module: str) -> Decoded:
         """Codes and zeros unsigned where packed, signed where plain."""
         scheme, (rows, columns) = self.scheme(module), self.shape(folder, module)
+        if scheme.layout in FP4:
+            return read_fp4(folder, module, scheme)
         codes = self._codes(folder, module, scheme, columns)
         scale, groups = _scale(folder, module, scheme, (rows, columns))
         zero = _zero(folder, module, scheme, rows)

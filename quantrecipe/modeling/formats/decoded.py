@@ -12,9 +12,10 @@ class Decoded:
     """Weight [N, K] = (value of code - zero) * scale.
 
     codes: uint8, int8 or float8 [R, C], R x C >= N x K, row by row (more only where a last block is filled up).
-    scale: float [R, G]: each serves C / G columns, or those that ``groups`` says. zero: int16 [R, G] in the
-    codes' own terms; None = 0. groups: int64 [C] or None. book: fp32 values of the codes, or None where a code is a
-    number. product: the dtype that loaders multiply in; None = the one that the model computes in.
+    scale: float [R, G]: each serves C / G columns, or those that ``groups`` says. zero: [R, G] in the codes' terms,
+    int16, or a float where it need not be whole; None = 0. groups: int64 [C] or None. book: fp32 values of the codes,
+    or None where a code is a number. product: the dtype that loaders multiply in; None = the one that the model
+    computes in. rounds: what they round the product to before all else.
     """
 
     codes: torch.Tensor
@@ -24,6 +25,7 @@ class Decoded:
     groups: torch.Tensor | None = None
     book: torch.Tensor | None = None
     product: torch.dtype | None = None
+    rounds: torch.dtype | None = None
 
     def weight(self, dtype: torch.dtype | None = None) -> torch.Tensor:
         """The weight [N, K] as a loader that computes in ``dtype`` (None = the scales' own) has it."""
@@ -31,6 +33,7 @@ class Decoded:
         found = self._spread(self.steps().to(scale.dtype), scale)
         rows, columns = self.shape
         found = found.flatten()[: rows * columns].view(rows, columns)
+        found = found if self.rounds is None else found.to(self.rounds)
         return found if dtype is None else found.to(dtype)
 
     def steps(self) -> torch.Tensor:
@@ -42,7 +45,7 @@ class Decoded:
         steps = self.codes.to(torch.int16)
         if self.zero is None:
             return steps
-        zero = self.zero.to(torch.int16)
+        zero = self.zero.float() if self.zero.is_floating_point() else self.zero.to(torch.int16)
         if self.groups is not None:
             return steps - zero[:, self.groups]
         return (steps.view(len(steps), zero.shape[1], -1) - zero.unsqueeze(-1)).flatten(1)

@@ -1,67 +1,62 @@
-"""Inputs of a layer rounded to int8 on the fly, one scale a token, as compressed-tensors computes it."""
+"""Modules made to see their inputs rounded."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from quantrecipe.errors import BackendError
-from quantrecipe.plugins.native.qparams import code_range
+from quantrecipe.plugins.native.methods.llm_int8 import decompose
+from quantrecipe.plugins.native.rounding import Fixed, fake_quantize_inputs
 from quantrecipe.schemes import QuantizationArgs
 
 
-def fake_quantize_tokens(inputs: torch.Tensor, bits: int, as_transformers: bool = False) -> torch.Tensor:
-    """Symmetric dynamic quantization of inputs [..., K] along K, in their own dtype.
+@dataclass(slots=True)
+class Rounding:
+    """How the inputs of one module are rounded. fixed: the scale, once it is found, where it is static."""
 
-    Operation for operation what compressed-tensors does (calculate_qparams, then _quantize_dequantize):
-    bit-equal to it on [batch, tokens, K]. as_transformers: also copy it on flattened [tokens, K] inputs
-    (OPT's MLP), where the library takes one scale for the whole tensor; engines take one a token.
-    """
-    if not inputs.numel():  # an expert that no token was sent to
-        return inputs
-    low, high = code_range(bits)
-    whole = as_transformers and inputs.dim() < 3
-    extent = inputs.abs().amax() if whole else inputs.abs().amax(-1, keepdim=True)
-    scale = extent / ((high - low) / 2)
-    eps = torch.tensor(torch.finfo(scale.dtype).eps, dtype=scale.dtype, device=scale.device)
-    scale = torch.where(scale == 0, eps, scale)
-    return (inputs / scale).clamp_(low, high).round_().mul_(scale)
+    args: QuantizationArgs
+    fixed: Fixed | None = None
 
+    @property
+    def waits(self) -> bool:
+        """Whether a static scale is still to be found; until then inputs pass as they are."""
+        return not self.args.dynamic and self.fixed is None
 
-def check_input_args(args: QuantizationArgs, name: str) -> None:
-    """Raises BackendError where the arguments are not dynamic symmetric int8 per token."""
-    fits = args.type == "int" and args.num_bits == 8 and args.symmetric and args.dynamic
-    if fits and args.strategy == "token" and args.group_size is None:
-        return
-    found = f"{args.num_bits}-bit {args.type}, strategy {args.strategy}, dynamic {args.dynamic}"
-    raise BackendError(
-        f"the native backend cannot quantize the inputs of {name} so",
-        value=found,
-        limit="symmetric dynamic int8 with strategy token",
-        remedy="use a scheme such as w8a8 or w4a8-g128",
-    )
+    def apply(self, inputs: torch.Tensor, as_transformers: bool = False) -> torch.Tensor:
+        """Inputs [..., K] as the module sees them."""
+        if not inputs.numel():  # an expert that no token was sent to
+            return inputs
+        if self.args.outlier_threshold is not None:
+            return decompose(inputs, self.args.outlier_threshold)
+        return inputs if self.waits else fake_quantize_inputs(inputs, self.args, self.fixed, as_transformers)
+
+    def tensors(self) -> Iterable[tuple[str, torch.Tensor]]:
+        """What a checkpoint holds of a static scale: input_scale [1], and int8 input_zero_point where asymmetric."""
+        if self.fixed is not None:
+            yield "input_scale", self.fixed.scale.reshape(1)
+            if self.fixed.zero is not None:
+                yield "input_zero_point", self.fixed.zero.reshape(1).to(torch.int8)
 
 
-def apply_scheme(module: nn.Module, inputs: QuantizationArgs, as_transformers: bool = False) -> RemovableHandle:
-    """Make a linear module see its inputs quantized, until the handle's ``remove()``."""
+def apply_scheme(module: nn.Module, rounding: Rounding, as_transformers: bool = False) -> RemovableHandle:
+    """Make a module see its inputs rounded, until the handle's ``remove()``."""
 
     def round_inputs(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (fake_quantize_tokens(args[0], inputs.num_bits, as_transformers), *args[1:])
+        return (rounding.apply(args[0], as_transformers), *args[1:])
 
     return module.register_forward_pre_hook(round_inputs)
 
 
 @contextmanager
-def quantized_inputs(
-    pairs: Iterable[tuple[nn.Module, QuantizationArgs]], as_transformers: bool = False
-) -> Iterator[None]:
-    """Within, these modules see their inputs quantized."""
-    hooks = [apply_scheme(module, inputs, as_transformers) for module, inputs in pairs]
+def quantized_inputs(pairs: Iterable[tuple[nn.Module, Rounding]], as_transformers: bool = False) -> Iterator[None]:
+    """Within, these modules see their inputs rounded."""
+    hooks = [apply_scheme(module, rounding, as_transformers) for module, rounding in pairs]
     try:
         yield
     finally:

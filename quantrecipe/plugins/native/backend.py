@@ -16,11 +16,16 @@ if TYPE_CHECKING:
 NEEDS = ("torch", "transformers", "compressed_tensors", "numba", "greenlet", "safetensors", "accelerate")
 
 CAPABILITIES = Capabilities(
-    weight_bits={"int": WEIGHT_BITS},
-    activation_bits=(16, 8),
-    strategies=("tensor", "channel", "group"),
-    methods=("rtn", "gptq"),
-    formats=("compressed-tensors", "gptq", "gptq_v2"),
+    weight_bits={"int": WEIGHT_BITS, "float": (4, 8), "e5m2": (8,), "nf4": (4,), "fp4": (4,)},
+    activation_bits=(16, 8, 7, 6, 5, 4),
+    activation_types=("int", "float", "e5m2"),
+    activation_strategies=("token", "group", "tensor"),
+    static_activations=True,
+    type_methods=dict.fromkeys(("float", "e5m2", "nf4", "fp4"), ("rtn",)),
+    kv_cache_bits={"int": (8, 4), "float": (8,)},
+    strategies=("tensor", "channel", "group", "block"),
+    methods=("rtn", "gptq", "hqq", "llm-int8", "glm-int4", "awq-clip", "odyssey", "olive"),
+    formats=("compressed-tensors", "gptq", "gptq_v2", "bitsandbytes", "quantrecipe"),
     devices=("cpu", "cuda"),
     transforms=("smoothquant", "awq", "outlier-suppression-plus", "hadamard"),
     compensations=("lorc",),
@@ -30,12 +35,12 @@ CAPABILITIES = Capabilities(
 
 
 class NativeBackend:
-    """RTN and GPTQ, block by block, written as compressed-tensors or GPTQ."""
+    """Our own methods, block by block, written as compressed-tensors, GPTQ, bitsandbytes or our own layout."""
 
     name = "native"
 
     def capabilities(self) -> Capabilities:
-        """Integer weights of 2-6 and 8 bits, weight-only or with dynamic int8 inputs."""
+        """Number types, methods and formats, as they are carried out today."""
         return CAPABILITIES
 
     def availability(self) -> Availability:

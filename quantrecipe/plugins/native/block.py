@@ -11,16 +11,15 @@ from torch import nn
 from quantrecipe.errors import ModelError
 from quantrecipe.modeling.skeleton import Skeleton
 from quantrecipe.plugins.contract import LayerRecord
-from quantrecipe.plugins.native.activations import quantized_inputs
+from quantrecipe.plugins.native.activations import Rounding, quantized_inputs
 from quantrecipe.plugins.native.formats.base import Format
 from quantrecipe.plugins.native.hessian import Hessian
 from quantrecipe.plugins.native.layers import Layer, quantize_layer
 from quantrecipe.plugins.native.linear import get_weight
-from quantrecipe.plugins.native.qparams import Quantized, Storage
+from quantrecipe.plugins.native.qparams import Matrix, Storage
 from quantrecipe.plugins.native.record import digest, output_error, relative_error
 from quantrecipe.plugins.native.stages import Block, Compensated, Parameters, Stages
 from quantrecipe.plugins.native.walk import Run, Walk
-from quantrecipe.schemes import QuantizationArgs
 
 
 @dataclass(slots=True)
@@ -143,7 +142,7 @@ class Worker:
             return behind(block.run, inputs) if behind is not None and not outputs else outputs
 
     def _tune(self, block: Block, layers: list[Layer], artefact: Artefact) -> None:
-        def put(layer: Layer, quantized: Quantized, record: LayerRecord) -> None:
+        def put(layer: Layer, quantized: Matrix, record: LayerRecord) -> None:
             self._put(layer, quantized, record, artefact)
 
         for name, tuning in self.stages.tunings.items():
@@ -163,12 +162,13 @@ class Worker:
                 artefact.beside.update(found.beside)
         self._put(layer, quantized, record, artefact)
 
-    def _put(self, layer: Layer, quantized: Quantized, record: LayerRecord, artefact: Artefact) -> None:
+    def _put(self, layer: Layer, quantized: Matrix, record: LayerRecord, artefact: Artefact) -> None:
         parameter = f"{layer.name}.weight"
         artefact.records.append(record)
         artefact.replaced.append(self.naming.alone(parameter))
         name = self.naming.written(parameter).removesuffix(".weight")
-        for suffix, tensor in self.naming.format.tensors(quantized, layer.group.input_activations is not None):
+        written = [*self.naming.format.tensors(quantized, layer.rounding is not None)]
+        for suffix, tensor in [*written, *(layer.rounding.tensors() if layer.rounding else ())]:
             artefact.tensors[f"{name}.{suffix}"] = tensor
 
     def add_changed(self, parameters: Parameters, artefact: Artefact) -> None:
@@ -194,7 +194,6 @@ def compensated_record(
     )
 
 
-def input_schemes(layers: Iterable[Layer]) -> list[tuple[nn.Module, QuantizationArgs]]:
+def input_schemes(layers: Iterable[Layer]) -> list[tuple[nn.Module, Rounding]]:
     """The modules whose inputs are quantized too, and how."""
-    pairs = [(layer.module, layer.group.input_activations) for layer in layers]
-    return [(module, inputs) for module, inputs in pairs if inputs is not None]
+    return [(layer.module, layer.rounding) for layer in layers if layer.rounding is not None]

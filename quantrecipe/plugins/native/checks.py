@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from quantrecipe.errors import BackendError
+from quantrecipe.errors import BackendError, did_you_mean
 from quantrecipe.modeling.plan import Plan, PlannedModule
 from quantrecipe.plugins.contract import Job
-from quantrecipe.plugins.native.activations import check_input_args
 from quantrecipe.plugins.native.backend import CAPABILITIES
 from quantrecipe.plugins.native.formats.base import Format
-from quantrecipe.recipe import GptqMethod, Group, RtnMethod
+from quantrecipe.recipe import Group
 from quantrecipe.recipe_transforms import LorcCompensation
+from quantrecipe.schemes import QuantizationArgs
 
 FEWEST_TOKENS = 128
+#: What one scale of each number type may serve.
+STRATEGIES = {
+    "int": ("tensor", "channel", "group"),
+    "float": ("tensor", "channel", "group", "block"),
+    "e5m2": ("tensor", "channel", "group"),
+    "nf4": ("group",),
+    "fp4": ("group",),
+}
+INPUT_BITS = {"int": (4, 5, 6, 7, 8), "float": (8,), "e5m2": (8,)}
 
 
 def check_job(job: Job, form: Format) -> None:
     """Raises BackendError for the first thing that the job asks for and the backend lacks."""
-    if job.recipe.quantization.kv_cache_scheme:
-        raise BackendError("the native backend does not carry out kv_cache_scheme yet", remedy="leave it out")
     for module in job.plan.quantized:
         if module.group is not None:
             _check_module(module, module.group)
@@ -27,23 +34,68 @@ def check_job(job: Job, form: Format) -> None:
 
 
 def _check_module(module: PlannedModule, group: Group) -> None:
-    args = group.weights
+    name, args = group.method.name, group.weights
     if module.info.kind == "Embedding":
         raise BackendError(
             "the native backend cannot quantize embeddings",
             value=module.name,
             remedy="take Embedding out of the targets",
         )
-    if args.type != "int" or args.num_bits not in CAPABILITIES.weight_bits["int"]:
-        raise BackendError("the native backend has integer weights only", value=f"{args.num_bits}-bit {args.type}")
-    if args.strategy not in CAPABILITIES.strategies or args.dynamic:
+    if name not in CAPABILITIES.methods:
         raise BackendError(
-            "weights cannot be quantized so", value=args.strategy, limit=", ".join(CAPABILITIES.strategies)
+            "the native backend has no such method",
+            value=name,
+            limit=", ".join(CAPABILITIES.methods),
+            remedy=did_you_mean(name, CAPABILITIES.methods),
         )
-    if not isinstance(group.method, GptqMethod | RtnMethod):
-        raise BackendError("the native backend has no such method", value=group.method.name, limit="rtn, gptq")
+    if not CAPABILITIES.takes(name, args.type):
+        raise BackendError(f"{name} has integer weights only", value=f"{args.num_bits}-bit {args.type}")
+    if args.num_bits not in CAPABILITIES.weight_bits.get(args.type, ()):
+        raise BackendError("the native backend has no such weights", value=f"{args.num_bits}-bit {args.type}")
+    _check_strategy(args)
+    _check_symmetry(name, args)
     if group.input_activations is not None:
-        check_input_args(group.input_activations, module.name)
+        check_input_args(group.input_activations, module.name, module.info.columns)
+
+
+def _check_strategy(args: QuantizationArgs) -> None:
+    if args.strategy not in STRATEGIES[args.type]:
+        limit = ", ".join(STRATEGIES[args.type])
+        raise BackendError(f"{args.type} weights cannot be quantized so", value=args.strategy, limit=limit)
+    if (
+        args.type == "float"
+        and args.num_bits == 4
+        and (args.strategy, args.group_size)
+        not in (
+            ("group", 16),
+            ("group", 32),
+        )
+    ):
+        raise BackendError(
+            "4-bit floats come in groups of 16 (nvfp4) or 32 (mxfp4)", value=args.group_size or args.strategy
+        )
+    if args.scale is not None and args.type not in ("nf4", "fp4"):
+        raise BackendError("only nf4 and fp4 have scales that are quantized themselves", value=args.type)
+
+
+def _check_symmetry(method: str, args: QuantizationArgs) -> None:
+    if method == "hqq" and args.symmetric:
+        raise BackendError("hqq solves for zero points", value="symmetric", remedy="use a scheme with -asym")
+    if method in ("odyssey", "glm-int4", "llm-int8", "olive") and not args.symmetric:
+        raise BackendError(f"{method} has symmetric weights", value="asymmetric", remedy="leave -asym out")
+
+
+def check_input_args(args: QuantizationArgs, name: str, columns: int) -> None:
+    """Raises BackendError where the inputs of a layer of ``columns`` cannot be rounded so."""
+    if args.num_bits not in INPUT_BITS.get(args.type, ()):
+        limit = "int 4-8, float 8 (e4m3), e5m2"
+        raise BackendError(
+            f"inputs of {name} cannot be rounded so", value=f"{args.num_bits}-bit {args.type}", limit=limit
+        )
+    if args.group_size and columns % args.group_size:
+        raise BackendError(
+            f"group_size of input_activations does not divide the {columns} inputs of {name}", value=args.group_size
+        )
 
 
 def _check_rank(job: Job, module: PlannedModule) -> None:

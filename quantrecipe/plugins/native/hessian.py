@@ -8,6 +8,7 @@ import torch
 
 from quantrecipe.errors import BackendError
 from quantrecipe.plugins.native.factor import Factor, Setting, column_order, factorize_
+from quantrecipe.plugins.native.observers import Observed
 from quantrecipe.plugins.native.triangular import blocks, mirror_, permute_
 
 STRIPS = 4
@@ -22,6 +23,7 @@ class Hessian:
 
     def __init__(self, columns: int, device: torch.device | str = "cpu") -> None:
         self.tokens = 0
+        self.observed = Observed()
         self._held = torch.zeros(columns, columns, dtype=torch.float32, device=device)
         self._diagonal: torch.Tensor | None = None  # of H, once it is whole; in the order of ``_order``
         self._order: torch.Tensor | None = None
@@ -30,8 +32,15 @@ class Hessian:
     def add(self, inputs: torch.Tensor) -> None:
         """Accumulate inputs [..., K] of any float dtype; not after ``matrix``, ``factor`` or ``energy``."""
         flat = inputs.reshape(-1, inputs.shape[-1])
+        self.observed.add(flat)
         add_lower_product(self._held, flat, self.tokens)
         self.tokens += len(flat)
+
+    @property
+    def dead(self) -> int:
+        """How many inputs were always zero."""
+        diagonal = self._held.diagonal() if self._diagonal is None else self._diagonal
+        return int((diagonal == 0).sum())
 
     def matrix(self, name: str = "a layer") -> torch.Tensor:
         """H itself, symmetric; what ``factor`` gave is no longer valid.

@@ -13,14 +13,13 @@ from torch import nn
 from quantrecipe.errors import BackendError, ModelError
 from quantrecipe.modeling.plan import PlannedModule
 from quantrecipe.plugins.contract import LayerRecord
-from quantrecipe.plugins.native.factor import Setting
-from quantrecipe.plugins.native.gptq import gptq
+from quantrecipe.plugins.native.activations import Rounding
 from quantrecipe.plugins.native.hessian import Hessian
 from quantrecipe.plugins.native.linear import get_weight, set_weight
-from quantrecipe.plugins.native.qparams import Quantized, Storage
-from quantrecipe.plugins.native.record import digest, output_error, relative_error, served_weight
-from quantrecipe.plugins.native.rtn import rtn
-from quantrecipe.recipe import GptqMethod, Group, RtnMethod
+from quantrecipe.plugins.native.methods.registry import Problem, solve
+from quantrecipe.plugins.native.qparams import Matrix, Storage
+from quantrecipe.plugins.native.record import digest, output_error, relative_error
+from quantrecipe.recipe import Group, RtnMethod
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +29,13 @@ class Layer:
     planned: PlannedModule
     group: Group
     module: nn.Module
+    rounding: Rounding | None = None
+
+    @classmethod
+    def of(cls, planned: PlannedModule, group: Group, module: nn.Module) -> Layer:
+        """A layer about to be quantized; a static scale of its inputs is still to be found."""
+        inputs = group.input_activations
+        return cls(planned, group, module, None if inputs is None else Rounding(inputs))
 
     @property
     def name(self) -> str:
@@ -38,8 +44,9 @@ class Layer:
 
     @property
     def wants_inputs(self) -> bool:
-        """Whether its method looks at activations."""
-        return isinstance(self.group.method, GptqMethod)
+        """Whether its method, or a static scale, looks at activations."""
+        static = self.rounding is not None and not self.rounding.args.dynamic
+        return static or self.group.method.needs == "inputs"
 
     def rounded_to_nearest(self) -> Layer:
         """The same by a method that needs no inputs."""
@@ -48,7 +55,7 @@ class Layer:
 
 def quantize_layer(
     layer: Layer, storage: Storage, hessian: Hessian | None, note: Callable[[str], None]
-) -> tuple[Quantized, LayerRecord]:
+) -> tuple[Matrix, LayerRecord]:
     """Choose the codes, put the dequantized weight into the module, say what was lost.
 
     Raises ModelError where the weight is not finite, BackendError where a scale overflows.
@@ -59,9 +66,11 @@ def quantize_layer(
     tokens = None if hessian is None else hessian.tokens
     if tokens == 0:  # an expert that no calibration token was sent to
         layer, hessian = layer.rounded_to_nearest(), None
-    quantized, remark = choose_codes(layer.name, layer.group, weight, storage, hessian, note)
-    served = served_weight(quantized, storage, layer.module.weight.dtype)  # type: ignore[arg-type]
+    quantized = choose_codes(layer.name, layer.group, weight, storage, hessian, note)
+    served = quantized.served(storage, layer.module.weight.dtype)  # type: ignore[arg-type]
     set_weight(layer.module, served)
+    if layer.rounding is not None and layer.rounding.waits and hessian is not None:
+        layer.rounding.fixed = hessian.observed.fixed(layer.rounding.args, storage.scale_dtype)
     record = LayerRecord(
         name=layer.name,
         scheme=layer.group.scheme.name,
@@ -73,7 +82,7 @@ def quantize_layer(
         output_error=None if hessian is None else output_error(weight, served, hessian),
         digest=digest(served),
         seconds=time.perf_counter() - began,
-        note="no calibration token reached it" if tokens == 0 else remark,
+        note="no calibration token reached it" if tokens == 0 else _remark(hessian),
         tokens=tokens,
     )
     return quantized, record
@@ -92,19 +101,17 @@ def choose_codes(  # noqa: PLR0913, PLR0917
     storage: Storage,
     hessian: Hessian | None,
     note: Callable[[str], None],
-) -> tuple[Quantized, str | None]:
-    """The codes that the group's method gives an fp32 weight [N, K], and a remark. Raises BackendError."""
-    method, args = group.method, group.weights
+) -> Matrix:
+    """What the group's method makes of an fp32 weight [N, K]. Raises BackendError."""
     try:
-        if isinstance(method, GptqMethod) and hessian is not None:
-            factor = hessian.factor(Setting.of(method, args), name, note)
-            remark = f"{factor.dead} inputs always zero" if factor.dead else None
-            return gptq(weight, factor, args, storage, method.block_size), remark
-        if isinstance(method, RtnMethod):
-            return rtn(weight, args, storage), None
+        return solve(Problem(name, weight, group.weights, storage, group.method, hessian, note))
     except BackendError as error:
         raise _named(error, name) from error
-    raise BackendError("the native backend has no such method", value=method.name, limit="rtn, gptq")
+
+
+def _remark(hessian: Hessian | None) -> str | None:
+    dead = 0 if hessian is None else hessian.dead
+    return f"{dead} inputs always zero" if dead else None
 
 
 def _named(error: BackendError, name: str) -> BackendError:

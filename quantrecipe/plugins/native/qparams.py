@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
@@ -22,17 +23,21 @@ class Storage:
 
     scale_dtype: what a scale is rounded to before codes are chosen. product_dtype: what loaders multiply
     code and scale in. min_zero: the least zero point as an unsigned code (GPTQ v1 stores zero - 1, so 0
-    would underflow).
+    would underflow). whole_zeros: zero points are codes; else any number, in the scale's dtype.
     """
 
     scale_dtype: torch.dtype
     product_dtype: torch.dtype
     min_zero: int = 0
+    whole_zeros: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """scale: [R, G] in the storage dtype, all positive. zero: int16 [R, G], signed; None = symmetric."""
+    """scale: [R, G] in the storage dtype, all positive. zero: [R, G], None = symmetric.
+
+    zero: int16, signed; or in the scale's dtype where it need not be whole.
+    """
 
     scale: torch.Tensor
     zero: torch.Tensor | None
@@ -44,9 +49,24 @@ class Grid:
         return scale, zero
 
 
+class Matrix(Protocol):
+    """A quantized matrix [N, K], whatever its number type; formats know the types that they can hold."""
+
+    @property
+    def args(self) -> QuantizationArgs:
+        """How its numbers are stored."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of codes, scales and zero points, packed without gaps within a row."""
+
+    def served(self, storage: Storage, dtype: torch.dtype) -> torch.Tensor:
+        """The weight [N, K] that a loader gives: multiplied as the format's loaders do, then in ``dtype``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Quantized:
-    """A quantized matrix. codes: int8 [N, K]."""
+    """A matrix of integers. codes: int8 [N, K]."""
 
     codes: torch.Tensor
     grid: Grid
@@ -57,15 +77,27 @@ class Quantized:
         """Bytes of codes, scales and zero points, packed without gaps within a row."""
         rows, columns = self.codes.shape
         words = rows * -(-columns * self.args.num_bits // 32)
-        zeros = 0 if self.grid.zero is None else -(-self.grid.zero.numel() * self.args.num_bits // 8)
-        return words * 4 + self.grid.scale.nbytes + zeros
+        return words * 4 + self.grid.scale.nbytes + self._zero_bytes()
+
+    def _zero_bytes(self) -> int:
+        zero = self.grid.zero
+        if zero is None:
+            return 0
+        return int(zero.nbytes) if zero.is_floating_point() else -(-zero.numel() * self.args.num_bits // 8)
+
+    def served(self, storage: Storage, dtype: torch.dtype) -> torch.Tensor:
+        """(q - z) s in the format's product dtype, then in ``dtype`` [N, K]."""
+        return dequantize(self.codes, self.grid, storage.product_dtype).to(dtype)
 
 
-def joined(parts: Iterable[Quantized], rows: int) -> Quantized:
-    """One matrix of ``rows`` rows from slices of them, each with a grid of its own; no slice is held twice."""
+def joined(parts: Iterable[Matrix], rows: int) -> Matrix:
+    """One matrix of ``rows`` rows from slices of them; no slice is held twice.
+
+    Slices are of integers, each with a grid of its own; other numbers come whole.
+    """
     codes, grids, start = torch.empty(0, dtype=torch.int8), list[Grid](), 0
     for part in parts:
-        if len(part.codes) == rows:
+        if not isinstance(part, Quantized) or len(part.codes) == rows:
             return part
         if not grids:
             codes = torch.empty(rows, part.codes.shape[1], dtype=torch.int8)
@@ -90,11 +122,11 @@ def make_grid(weight: torch.Tensor, args: QuantizationArgs, storage: Storage) ->
     with 0 inside the range. The zero point is taken from the rounded scale.
     Raises BackendError where a scale overflows its storage dtype.
     """
-    spans = _spans(weight, args)
-    low, high = spans.amin(-1).clamp(max=0), spans.amax(-1).clamp(min=0)
+    parts = spans(weight, args)
+    low, high = parts.amin(-1).clamp(max=0), parts.amax(-1).clamp(min=0)
     steps = 2**args.num_bits - 1
     extent = torch.maximum(-low, high) * 2 if args.symmetric else high - low
-    scale = _stored(extent / steps, storage.scale_dtype)
+    scale = stored_scale(extent / steps, storage.scale_dtype)
     if args.symmetric:
         return Grid(scale, None)
     least, most = code_range(args.num_bits)
@@ -102,7 +134,7 @@ def make_grid(weight: torch.Tensor, args: QuantizationArgs, storage: Storage) ->
     return Grid(scale, zero.to(torch.int16))
 
 
-def _spans(weight: torch.Tensor, args: QuantizationArgs) -> torch.Tensor:
+def spans(weight: torch.Tensor, args: QuantizationArgs) -> torch.Tensor:
     """The weights as [R, G, weights of one scale]."""
     if args.strategy == "tensor":
         return weight.reshape(1, 1, -1)
@@ -111,7 +143,7 @@ def _spans(weight: torch.Tensor, args: QuantizationArgs) -> torch.Tensor:
     return weight.unsqueeze(1)
 
 
-def _stored(scale: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def stored_scale(scale: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Rounded to the storage dtype. A zero (empty or tiny group) becomes eps, as compressed-tensors has it."""
     rounded = scale.to(dtype)
     if not torch.isfinite(rounded).all():
@@ -130,7 +162,9 @@ def quantize(weight: torch.Tensor, grid: Grid, bits: int) -> torch.Tensor:
     low, high = code_range(bits)
     spread = weight.reshape(len(weight), grid.scale.shape[1], -1)
     scale, zero = grid.floats(grid.scale.shape[0])
-    codes = torch.round(spread / scale.unsqueeze(-1)) + zero.unsqueeze(-1)
+    steps = spread / scale.unsqueeze(-1)
+    whole = grid.zero is None or not grid.zero.is_floating_point()
+    codes = torch.round(steps) + zero.unsqueeze(-1) if whole else torch.round(steps + zero.unsqueeze(-1))
     return codes.clamp_(low, high).flatten(1).to(torch.int8)
 
 
@@ -141,7 +175,8 @@ def dequantize(codes: torch.Tensor, grid: Grid, dtype: torch.dtype | None = None
     """
     steps = codes.to(torch.int16).reshape(len(codes), grid.scale.shape[1], -1)
     if grid.zero is not None:
-        steps = steps - grid.zero.unsqueeze(-1)
+        zero = grid.zero.float() if grid.zero.is_floating_point() else grid.zero
+        steps = steps - zero.unsqueeze(-1)
     scale = grid.scale.to(dtype or grid.scale.dtype)
     weight: torch.Tensor = (steps.to(scale.dtype) * scale.unsqueeze(-1)).flatten(1)
     return weight

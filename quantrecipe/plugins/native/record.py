@@ -7,12 +7,6 @@ import hashlib
 import torch
 
 from quantrecipe.plugins.native.hessian import Hessian
-from quantrecipe.plugins.native.qparams import Quantized, Storage, dequantize
-
-
-def served_weight(quantized: Quantized, storage: Storage, dtype: torch.dtype) -> torch.Tensor:
-    """The weight [N, K] that a loader gives: multiplied in the format's product dtype, then in ``dtype``."""
-    return dequantize(quantized.codes, quantized.grid, storage.product_dtype).to(dtype)
 
 
 def digest(weight: torch.Tensor) -> str:

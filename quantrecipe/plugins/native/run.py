@@ -21,6 +21,7 @@ from quantrecipe.plugins.native.bounded import walk_bounded
 from quantrecipe.plugins.native.checks import check_job
 from quantrecipe.plugins.native.expert_tokens import expert_notes
 from quantrecipe.plugins.native.formats import format_named
+from quantrecipe.plugins.native.kv_cache import BlockCache, check_reachable
 from quantrecipe.plugins.native.layers import Layer
 from quantrecipe.plugins.native.make_stages import make_stages
 from quantrecipe.plugins.native.record import digest
@@ -69,6 +70,8 @@ class _Run:
         send_everyone(self.skeleton.model, job.recipe.calibration.experts == "all")
         form = format_named(job.format, any(not one.info.is_plain for one in job.plan.quantized))
         check_job(job, form)
+        if job.plan.kv_cache is not None and form.name == "compressed-tensors":
+            check_reachable(self.skeleton.model.config.get_text_config())
         self.dtype = compute_dtype(self.skeleton.dtype, job.device)
         self.naming = Naming.of(self.skeleton, form)
         storage = form.storage(self.skeleton.dtype, self.dtype)
@@ -132,8 +135,12 @@ class _Run:
         self.skeleton.materialize(name, self.dtype, self.job.device)
         block = self._open(index, hidden)
         behind = None if last else partial(self.states.behind, "quantized", index)
+        cache = BlockCache.of(self.skeleton.blocks[index].module, name, self.job.plan.kv_cache)
         artefact, outputs = self.worker.carry_out(block, behind)
-        with quantized_inputs(input_schemes(block.layers.values()), as_transformers=True):
+        with quantized_inputs(input_schemes(block.layers.values())):
+            cache.observe(block.run, block.inputs.get("quantized", ()), self.skeleton.dtype)
+        artefact.tensors.update({self.naming.written(name): tensor for name, tensor in cache.tensors()})
+        with quantized_inputs(input_schemes(block.layers.values()), as_transformers=True), cache.as_transformers():
             seen = [self.witness.call(index, batch) for batch in seen]
         self.skeleton.release(name)
         give_back()
@@ -178,7 +185,7 @@ class _Run:
         """The layers to quantize in one block, or outside all of them."""
         for planned in self.job.plan.quantized:
             if planned.info.block == block and planned.group is not None:
-                yield Layer(planned, planned.group, self.skeleton.model.get_submodule(planned.name))
+                yield Layer.of(planned, planned.group, self.skeleton.model.get_submodule(planned.name))
 
     def _logits(self, seen: list[torch.Tensor]) -> torch.Tensor:
         """The witness's, fp32 on the CPU."""

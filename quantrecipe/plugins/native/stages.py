@@ -21,7 +21,7 @@ from torch import nn
 from quantrecipe.plugins.contract import LayerRecord
 from quantrecipe.plugins.native.hessian import Hessian
 from quantrecipe.plugins.native.layers import Layer
-from quantrecipe.plugins.native.qparams import Quantized
+from quantrecipe.plugins.native.qparams import Matrix
 
 Side = Literal["original", "quantized"]
 
@@ -149,9 +149,7 @@ class Tuning:
     name: str
     inputs: frozenset[Side] = frozenset({"original", "quantized"})
 
-    def tune(
-        self, block: Block, layers: Sequence[Layer], put: Callable[[Layer, Quantized, LayerRecord], None]
-    ) -> None:
+    def tune(self, block: Block, layers: Sequence[Layer], put: Callable[[Layer, Matrix, LayerRecord], None]) -> None:
         """Choose codes for ``layers`` together; ``put`` writes them. Modules must hold the dequantized weights."""
         raise NotImplementedError
 

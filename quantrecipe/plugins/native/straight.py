@@ -26,8 +26,8 @@ from quantrecipe.plugins.native.block import Naming
 from quantrecipe.plugins.native.checks import check_job
 from quantrecipe.plugins.native.formats import format_named
 from quantrecipe.plugins.native.layers import check_finite, choose_codes
-from quantrecipe.plugins.native.qparams import Quantized, joined
-from quantrecipe.plugins.native.record import digest_bytes, served_weight
+from quantrecipe.plugins.native.qparams import Matrix, joined
+from quantrecipe.plugins.native.record import digest_bytes
 from quantrecipe.plugins.native.rest import write_configs, write_unchanged
 from quantrecipe.plugins.native.shard_log import ShardLog
 from quantrecipe.plugins.native.stages import Stages
@@ -42,10 +42,11 @@ Done = tuple[PlannedModule, list[tuple[str, torch.Tensor]], LayerRecord]
 
 
 def is_straight(job: Job, stages: Stages) -> bool:
-    """Whether nothing in the job looks at activations, and no input is rounded (which only logits can prove)."""
+    """Whether nothing in the job looks at activations, and no activation is rounded (which only logits can prove)."""
     groups = [module.group for module in job.plan.quantized if module.group is not None]
     staged = stages.transforms or stages.compensation or stages.tunings
-    return not (job.plan.needs_calibration or staged or any(group.input_activations for group in groups))
+    rounds = job.plan.kv_cache is not None or any(group.input_activations for group in groups)
+    return not (job.plan.needs_calibration or staged or rounds)
 
 
 def quantize_straight(job: Job, stages: Stages) -> Checkpoint:
@@ -111,13 +112,13 @@ class _Straight:
         tensors = [(f"{name}.{suffix}", part) for suffix, part in self.naming.format.tensors(quantized, False)]
         return module, tensors, tally.record(module, quantized, time.perf_counter() - began)
 
-    def _parts(self, module: PlannedModule, tally: Tally) -> Iterator[Quantized]:
+    def _parts(self, module: PlannedModule, tally: Tally) -> Iterator[Matrix]:
         """The slices of a matrix, quantized and counted."""
         assert module.group is not None
         for weight in self._slices(module, module.group):
             check_finite(weight, module.name)
-            part = choose_codes(module.name, module.group, weight, self.storage, None, self._ignore)[0]
-            tally.add(weight, served_weight(part, self.storage, self.dtype))
+            part = choose_codes(module.name, module.group, weight, self.storage, None, self._ignore)
+            tally.add(weight, part.served(self.storage, self.dtype))
             yield part
 
     def _slices(self, module: PlannedModule, group: Group) -> Iterator[torch.Tensor]:
@@ -125,7 +126,8 @@ class _Straight:
         stored = self.skeleton.read(f"{module.name}.weight")
         matrix = stored.t() if module.info.kind == "Conv1D" else stored
         rows, columns = matrix.shape
-        by_rows = isinstance(group.method, RtnMethod) and group.weights.strategy in ("channel", "group")
+        integers = isinstance(group.method, RtnMethod) and group.weights.type == "int"
+        by_rows = integers and group.weights.strategy in ("channel", "group")
         step = max(1, SLICE // columns) if by_rows else rows
         for start in range(0, rows, step):
             yield matrix[start : start + step].to(self.dtype).to(torch.float32, copy=True).contiguous()
@@ -147,7 +149,7 @@ class Tally:
         self._lost += float((weight - served.float()).norm()) ** 2
         self._whole += float(weight.norm()) ** 2
 
-    def record(self, module: PlannedModule, quantized: Quantized, seconds: float) -> LayerRecord:
+    def record(self, module: PlannedModule, quantized: Matrix, seconds: float) -> LayerRecord:
         """Of the whole matrix."""
         assert module.group is not None
         return LayerRecord(

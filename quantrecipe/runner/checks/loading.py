@@ -7,13 +7,19 @@ from pathlib import Path
 
 from quantrecipe.errors import DamageError
 from quantrecipe.modeling.folder import ModelFolder
-from quantrecipe.modeling.formats import Reader
+from quantrecipe.modeling.formats import Reader, quantization_config
 from quantrecipe.modeling.formats.compressed_tensors import CompressedTensorsReader
 from quantrecipe.runner.checks.provenance import Provenance
 from quantrecipe.runner.checks.report import Integrity
 from quantrecipe.runner.verify import Request, ask
 
 _DTYPES = ("float32", "bfloat16", "float16")
+
+
+def _rounds(stored: ModelFolder, reader: Reader) -> bool:
+    """Whether what the model computes with is rounded, inputs of layers or keys and values."""
+    inputs = isinstance(reader, CompressedTensorsReader) and any(one.inputs for one in reader.schemes)
+    return inputs or quantization_config(stored.config, stored.path).get("kv_cache_scheme") is not None
 
 
 def check_loading(
@@ -28,7 +34,7 @@ def check_loading(
         adapter=record.adapter if record else {},
         parameters=sum(rows * columns for rows, columns in (reader.shape(stored, m) for m in reader.modules(stored))),
         with_reader=True,
-        inputs_rounded=isinstance(reader, CompressedTensorsReader) and any(one.inputs for one in reader.schemes),
+        inputs_rounded=_rounds(stored, reader),
         trust_remote_code=trust_remote_code,
     )
     try:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from quantrecipe.errors import BackendError
 from quantrecipe.plugins.native.formats.base import Format
+from quantrecipe.plugins.native.formats.bitsandbytes import BitsAndBytes
 from quantrecipe.plugins.native.formats.compressed_tensors import CompressedTensors
 from quantrecipe.plugins.native.formats.gptq import Gptq
+from quantrecipe.plugins.native.formats.own import Own
 
 FORMATS: dict[str, Format] = {
     "compressed-tensors": CompressedTensors(),
     "gptq": Gptq("gptq"),
     "gptq_v2": Gptq("gptq_v2"),
+    "bitsandbytes": BitsAndBytes(),
+    "quantrecipe": Own(),
 }
 
 

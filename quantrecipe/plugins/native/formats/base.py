@@ -7,8 +7,9 @@ from typing import Any, Protocol
 
 import torch
 
+from quantrecipe.errors import BackendError
 from quantrecipe.modeling.plan import Plan
-from quantrecipe.plugins.native.qparams import Quantized, Storage
+from quantrecipe.plugins.native.qparams import Matrix, Storage
 
 
 class Format(Protocol):
@@ -28,7 +29,7 @@ class Format(Protocol):
     def storage(self, model_dtype: torch.dtype, compute_dtype: torch.dtype) -> Storage:
         """How grids are kept beside weights stored in ``model_dtype``, for loaders that use ``compute_dtype``."""
 
-    def tensors(self, quantized: Quantized, inputs_too: bool) -> Iterable[tuple[str, torch.Tensor]]:
+    def tensors(self, matrix: Matrix, inputs_too: bool) -> Iterable[tuple[str, torch.Tensor]]:
         """(suffix, tensor) of one module. inputs_too: its inputs are quantized as well."""
 
     def config(self, plan: Plan) -> dict[str, Any]:
@@ -42,3 +43,13 @@ class Format(Protocol):
 
         prefix: of the model without its head, such as ``transformer``.
         """
+
+
+def refuse_matrix(form: str, matrix: Matrix) -> BackendError:
+    """The error of a format that has no place for a number type."""
+    kind = type(matrix).__name__
+    return BackendError(
+        f"format {form} cannot hold {matrix.args.num_bits}-bit {matrix.args.type} weights so",
+        value=kind,
+        remedy="set format: auto",
+    )

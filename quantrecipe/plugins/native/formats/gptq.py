@@ -11,8 +11,9 @@ import torch
 
 from quantrecipe.errors import BackendError
 from quantrecipe.modeling.plan import Plan
+from quantrecipe.plugins.native.formats.base import refuse_matrix
 from quantrecipe.plugins.native.formats.packing import pack_to_int32
-from quantrecipe.plugins.native.qparams import Quantized, Storage
+from quantrecipe.plugins.native.qparams import Matrix, Quantized, Storage
 from quantrecipe.recipe import GptqMethod, Group
 
 BITS = (2, 3, 4, 8)
@@ -27,12 +28,16 @@ class Gptq:
 
     def check(self, plan: Plan) -> None:
         """One scheme, 2, 3, 4 or 8 bits, 16-bit inputs, sizes that fill whole words."""
+        if plan.kv_cache is not None:
+            raise _cannot("kv_cache_scheme", f"{plan.kv_cache.num_bits} bits", "weights")
         schemes = {(m.group.weights, m.group.input_activations) for m in plan.quantized if m.group}
         if len(schemes) > 1:
             raise _cannot("more than one scheme in a model", len(schemes), "one scheme for all layers")
         weights, inputs = next(iter(schemes))
         if inputs is not None:
             raise _cannot("quantized activations", f"{inputs.num_bits} bits", "weight-only schemes")
+        if weights.type != "int":
+            raise _cannot("this number type", weights.type, "integers")
         if weights.num_bits not in BITS:
             raise _cannot("this bit width", weights.num_bits, f"its readers know {', '.join(map(str, BITS))} bits")
         if weights.strategy == "tensor":
@@ -44,12 +49,14 @@ class Gptq:
         """fp16 scales and products; v1 cannot store a zero point of 0."""
         return Storage(torch.float16, torch.float16, min_zero=1 if self.name == "gptq" else 0)
 
-    def tensors(self, quantized: Quantized, inputs_too: bool) -> Iterable[tuple[str, torch.Tensor]]:
+    def tensors(self, matrix: Matrix, inputs_too: bool) -> Iterable[tuple[str, torch.Tensor]]:
         """qweight int32 [K b / 32, N], qzeros int32 [G, N b / 32], scales fp16 [G, N], g_idx int32 [K].
 
         The packer adds 2^(b-1) to signed codes: unsigned codes as GPTQ has them.
         """
-        bits, grid, codes = quantized.args.num_bits, quantized.grid, quantized.codes
+        if not isinstance(matrix, Quantized):
+            raise refuse_matrix(self.name, matrix)
+        bits, grid, codes = matrix.args.num_bits, matrix.grid, matrix.codes
         zero = torch.zeros_like(grid.scale, dtype=torch.int16) if grid.zero is None else grid.zero
         stored_zero = (zero - int(self.name == "gptq")).to(torch.int8)
         columns = codes.shape[1]

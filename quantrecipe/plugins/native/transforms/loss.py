@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from quantrecipe.plugins.native.activations import fake_quantize_tokens
+from quantrecipe.plugins.native.methods.rtn import rtn
 from quantrecipe.plugins.native.qparams import Storage
-from quantrecipe.plugins.native.record import served_weight
-from quantrecipe.plugins.native.rtn import rtn
+from quantrecipe.plugins.native.rounding import fake_quantize_inputs
 from quantrecipe.recipe import Group
 
 _STORAGE = Storage(torch.float32, torch.float32)
@@ -32,7 +31,7 @@ def output_error(x: torch.Tensor, targets: Sequence[Target], s: torch.Tensor) ->
     total = 0.0
     for target in targets:
         smoothed, inputs = x / s, target.group.input_activations
-        rounded = smoothed if inputs is None else fake_quantize_tokens(smoothed, inputs.num_bits)
-        weight = served_weight(rtn(target.weight * s, target.group.weights, _STORAGE), _STORAGE, torch.float32)
+        rounded = smoothed if inputs is None else fake_quantize_inputs(smoothed, inputs)
+        weight = rtn(target.weight * s, target.group.weights, _STORAGE).served(_STORAGE, torch.float32)
         total += float((x @ target.weight.t() - rounded @ weight.t()).square().sum())
     return total

@@ -23,7 +23,13 @@ def gptq(
     """
     if args.strategy == "group" and (factor.order is None or factor.group_size):
         return _solve_by_group(weight, factor, args, storage, block_size)
-    grid = make_grid(weight, args, storage)
+    return gptq_on_grid(weight, factor, args, make_grid(weight, args, storage), block_size)
+
+
+def gptq_on_grid(
+    weight: torch.Tensor, factor: Factor, args: QuantizationArgs, grid: Grid, block_size: int = 128
+) -> Quantized:
+    """The same with scales that were found before and stay as they are."""
     columns = _columns(weight, factor)
     group = columns // (weight.shape[1] // grid.scale.shape[1])
     sweep = Sweep.over(weight[:, columns], factor.U, args, group)
