@@ -14,7 +14,7 @@ from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.formats import READERS, method_of, quantization_config, reader_of
 from quantrecipe.modeling.formats.compressed_config import matches
 from quantrecipe.modeling.skeleton import Skeleton
-from quantrecipe.runner.quantized import open_dequantized, round_inputs
+from quantrecipe.runner.quantized import Rounded, open_dequantized, round_activations
 from quantrecipe.runner.scorers import Loaded, Scorer, Streamed
 from quantrecipe.schemes import QuantizationArgs
 
@@ -25,8 +25,8 @@ def scorer_of(folder: Path, device: str, dtype: torch.dtype, trust_remote_code: 
     config = quantization_config(stored.config, folder)
     if method_of(config) not in READERS:
         return _loaded(folder, device, dtype, trust_remote_code)
-    _, skeleton = open_dequantized(folder, dtype, trust_remote_code)
-    round_inputs(skeleton, stored_inputs(config, skeleton))
+    dequantized, skeleton = open_dequantized(folder, dtype, trust_remote_code)
+    round_activations(dequantized, skeleton, Rounded(stored_inputs(config, skeleton)))
     attach_adapter(skeleton.model, folder)
     return Streamed(skeleton, device, dtype)
 
