@@ -43,6 +43,7 @@ def _facts(recipe: Recipe, group: Group, suspects: bool) -> dict[str, Any]:
         "bits": group.weights.num_bits,
         "group": group.weights.group_size or 0,
         "method": group.method.name,
+        "calibrated": group.method.name != "rtn",
         "activations": group.input_activations is not None,
         "compensation": getattr(recipe.quantization.compensation, "name", "none"),
         "suspects": suspects,
