@@ -1,4 +1,4 @@
-"""Every format of one result: valid by its schema, safe against what models and texts hold, the one that a CI reads."""
+"""Every format of one result: valid by its schema, safe against what texts hold, the one that a CI reads."""
 
 from __future__ import annotations
 
