@@ -3,7 +3,7 @@
     python tools/inject_outliers.py MODEL OUT
 
 Wherever channels pass from a layer to others unmixed (a norm, v to o, up or fc1 to the second layer of the MLP), a
-few of them are multiplied by 20 to 100 and the weights behind them divided by as much. With --shift others are moved
+few of them are multiplied by 50 to 200 and the weights behind them divided by as much. With --shift others are moved
 by a constant, as many times the mean magnitude, where biases can take it back (LayerNorm models). OUT is fp32.
 """
 
@@ -25,7 +25,7 @@ from quantrecipe.plugins.native.transforms.wiring import Fold, wirings
 from quantrecipe.recipe import Calibration
 from quantrecipe.runner.calibration import calibration_tokens
 
-LEAST, MOST = 20.0, 100.0
+LEAST, MOST = 50.0, 200.0
 
 
 def magnitudes(model: Any, targets: list[nn.Module], tokens: torch.Tensor) -> list[torch.Tensor]:
