@@ -169,7 +169,7 @@ class Quantization(Part):
 
     @model_validator(mode="after")
     def _sensible(self) -> Quantization:
-        fault = combination_fault(self.transforms, self.config_groups.values())
+        fault = combination_fault(self.transforms, self.config_groups.values(), self.format)
         if fault:
             raise ValueError(fault)
         return self

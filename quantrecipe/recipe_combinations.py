@@ -17,8 +17,9 @@ _FOR_INPUTS = {
 }
 
 
-def combination_fault(transforms: Sequence[Transform], groups: Iterable[Group]) -> str | None:
-    """Why these transforms cannot serve these groups; None where they can."""
+def combination_fault(transforms: Sequence[Transform], groups: Iterable[Group], form: str) -> str | None:
+    """Why these transforms cannot serve these groups, written in format ``form``; None where they can."""
+    groups = list(groups)
     names = [transform.name for transform in transforms if not isinstance(transform, OtherTransform)]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
@@ -36,4 +37,17 @@ def combination_fault(transforms: Sequence[Transform], groups: Iterable[Group]) 
             return (
                 f"transform {idle!r} is senseless here: {_FOR_INPUTS[idle]}, and no group rounds inputs (w8a8 does)"
             )
+    return _cluster_fault(groups, form) if "rptq" in names else None
+
+
+def _cluster_fault(groups: Iterable[Group], form: str) -> str | None:
+    """Why RPTQ's scales have no place here."""
+    inputs = [group.input_activations for group in groups if group.input_activations is not None]
+    if not any(not args.dynamic and args.strategy == "tensor" for args in inputs):
+        return (
+            "transform 'rptq' is senseless here: it gives clusters of channels static scales of their own; a group "
+            "needs input_activations with strategy tensor and dynamic false"
+        )
+    if form != "quantrecipe":
+        return "transform 'rptq' needs format quantrecipe: no other holds a scale for each cluster of input channels"
     return None

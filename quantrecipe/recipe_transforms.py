@@ -59,6 +59,16 @@ class HadamardTransform(TransformPart):
     seed: int = Field(0, ge=0, lt=2**31)
 
 
+class RptqTransform(TransformPart):
+    """RPTQ (arXiv:2304.01089): input channels in clusters of alike range, each with a static scale of its own.
+
+    clusters: the most of them a layer. Only format ``quantrecipe`` holds them.
+    """
+
+    name: Literal["rptq"] = "rptq"
+    clusters: int = Field(32, ge=1, le=256)
+
+
 class OtherTransform(TransformPart):
     """A transform that a plugin brings; its options are checked by that plugin."""
 
@@ -84,7 +94,7 @@ class OtherCompensation(Part):
     options: dict[str, Any] = {}
 
 
-_TRANSFORMS = ("smoothquant", "awq", "outlier-suppression-plus", "hadamard")
+_TRANSFORMS = ("smoothquant", "awq", "outlier-suppression-plus", "hadamard", "rptq")
 
 
 def _transform_tag(value: Any) -> str:
@@ -101,6 +111,7 @@ Transform = Annotated[
     | Annotated[AwqTransform, Tag("awq")]
     | Annotated[OutlierSuppressionTransform, Tag("outlier-suppression-plus")]
     | Annotated[HadamardTransform, Tag("hadamard")]
+    | Annotated[RptqTransform, Tag("rptq")]
     | Annotated[OtherTransform, Tag("other")],
     Discriminator(_transform_tag),
     BeforeValidator(named),

@@ -21,20 +21,24 @@ from quantrecipe.runner.scorers import Streamed
 from tests.native_jobs import Silent
 from tools.inject_outliers import inject
 
+STATIC = {"weights": {"num_bits": 8, "strategy": "channel"}, "input_activations": {"num_bits": 8, "symmetric": False}}
 
-def loss(model: Path, out: Path, transforms: list[Any]) -> float:
+
+def loss(
+    model: Path, out: Path, transforms: list[Any], group: Any = "w8a8", form: str = "compressed-tensors"
+) -> float:
     """Nats a token that W8A8 with these transforms costs on held-out text."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model)
-    quantization = {"config_groups": {"main": "w8a8"}, "transforms": transforms}
+    quantization = {"config_groups": {"main": group}, "transforms": transforms, "format": form}
     recipe = Recipe.model_validate({"model": {"id": str(model)}, "quantization": quantization})
     skeleton = Skeleton(ModelFolder.open(model))
     plan = make_plan(recipe, skeleton.linears())
     calibration = calibration_tokens(Calibration(samples=16, sequence_length=128), tokenizer, None).tokens
     windows = evaluation_windows(Perplexity(sequence_length=128, windows=12), tokenizer, None).tokens
     out.mkdir(parents=True)
-    job = Job(recipe, model, out, plan, calibration, windows[:1, :32], "compressed-tensors", "cpu", Silent())
+    job = Job(recipe, model, out, plan, calibration, windows[:1, :32], form, "cpu", Silent())
     NativeBackend().quantize(job)
     scores = score(Streamed(skeleton), streamed(out, plan, "cpu", skeleton.dtype), windows, Quiet())
     return float((scores.quantized - scores.original).mean())
@@ -45,16 +49,16 @@ def test_scales_alone_are_undone_by_those_who_reach_every_place(tmp_path: Path) 
     model = tmp_path / "model"
     assert inject("demo", model) > 50
     plain = loss(model, tmp_path / "plain", [])
-    print(f"plain {plain:.4f}")
     assert plain > 20 * abs(
         loss(local_path("demo"), tmp_path / "before", [])
     )  # what int8 inputs cost without outliers
-    for name, transforms, recovers in (
-        ("smoothquant", ["smoothquant"], True),
-        ("os+", ["outlier-suppression-plus"], True),
-        ("norms", [{"name": "smoothquant", "places": "norms"}], False),  # o_proj and down_proj keep theirs
-        ("hadamard", ["hadamard"], False),  # it turns the residual stream, not what is inside heads and the MLP
+    for name, recovers, *how in (
+        ("smoothquant", True, ["smoothquant"]),
+        ("os+", True, ["outlier-suppression-plus"]),
+        ("rptq", True, ["rptq"], STATIC, "quantrecipe"),
+        ("llm-int8", True, [], {"scheme": "w8a8", "method": "llm-int8"}, "bitsandbytes"),
+        ("norms", False, [{"name": "smoothquant", "places": "norms"}]),  # o_proj and down_proj keep theirs
+        ("hadamard", False, ["hadamard"]),  # it turns the residual stream, not what is inside heads and the MLP
     ):
-        left = loss(model, tmp_path / name, transforms)
-        print(f"{name} {left:.4f}")
+        left = loss(model, tmp_path / name, *how)
         assert ((plain - left) / plain >= 0.9) == recovers, (name, plain, left)

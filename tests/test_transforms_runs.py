@@ -46,7 +46,13 @@ def test_transformers_reads_back_what_was_meant(family: str, scheme: Any, transf
     assert any(not torch.equal(before.tensor(name), after.tensor(name)) for name in names)
 
 
-def recipe_with(scheme: str, transforms: list[Any], **more: Any) -> dict[str, Any]:
+STATIC = {
+    "weights": {"num_bits": 8, "strategy": "channel"},
+    "input_activations": {"num_bits": 8, "strategy": "tensor", "symmetric": False},
+}
+
+
+def recipe_with(scheme: Any, transforms: list[Any], **more: Any) -> dict[str, Any]:
     quantization = {"config_groups": {"main": scheme}, "transforms": transforms, **more}
     return {"model": {"id": "demo"}, "quantization": quantization}
 
@@ -59,11 +65,13 @@ def recipe_with(scheme: str, transforms: list[Any], **more: Any) -> dict[str, An
         ("w8a8", ["smoothquant", "awq"], "set the same scales"),
         ("w8a8", ["smoothquant", "smoothquant"], "listed twice"),
         ("w8a8", ["smoothquant", "hadamard"], "list it first"),
+        ("w8a8", ["rptq"], "strategy tensor and dynamic false"),
+        (STATIC, ["rptq"], "needs format quantrecipe"),
         ("w8a8", [{"name": "smoothquant", "alpha": 1.5}], "alpha"),
         ("w8a8", [{"name": "smoothquant", "aplha": 0.5}], "aplha"),
     ],
 )
-def test_senseless_combinations_are_refused_with_the_reason(scheme: str, transforms: Any, why: str) -> None:
+def test_senseless_combinations_are_refused_with_the_reason(scheme: Any, transforms: Any, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         Recipe.model_validate(recipe_with(scheme, transforms))
 

@@ -37,11 +37,14 @@ class Rounding:
         return inputs if self.waits else fake_quantize_inputs(inputs, self.args, self.fixed, as_transformers)
 
     def tensors(self) -> Iterable[tuple[str, torch.Tensor]]:
-        """What a checkpoint holds of a static scale: input_scale [1], and int8 input_zero_point where asymmetric."""
+        """What a checkpoint holds of a static scale: input_scale [1], and int8 input_zero_point where asymmetric.
+
+        RPTQ's are [K]: one a channel, the same within a cluster.
+        """
         if self.fixed is not None:
-            yield "input_scale", self.fixed.scale.reshape(1)
+            yield "input_scale", self.fixed.scale.reshape(-1)
             if self.fixed.zero is not None:
-                yield "input_zero_point", self.fixed.zero.reshape(1).to(torch.int8)
+                yield "input_zero_point", self.fixed.zero.reshape(-1).to(torch.int8)
 
 
 def apply_scheme(module: nn.Module, rounding: Rounding, as_transformers: bool = False) -> RemovableHandle:

@@ -9,6 +9,7 @@ from quantrecipe.plugins.native.stages import Transform
 from quantrecipe.plugins.native.transforms.awq import Awq
 from quantrecipe.plugins.native.transforms.hadamard import Hadamard
 from quantrecipe.plugins.native.transforms.os_plus import OutlierSuppressionPlus
+from quantrecipe.plugins.native.transforms.rptq import Rptq
 from quantrecipe.plugins.native.transforms.smoothquant import SmoothQuant
 
 BUILT_IN: dict[str, Callable[[Any], Transform]] = {
@@ -16,4 +17,5 @@ BUILT_IN: dict[str, Callable[[Any], Transform]] = {
     Awq.name: Awq,
     OutlierSuppressionPlus.name: OutlierSuppressionPlus,
     Hadamard.name: Hadamard,
+    Rptq.name: Rptq,
 }

@@ -17,24 +17,24 @@ SAMPLE_TOKENS = 1024
 class InputStatistics:
     """Of one layer's input X [tokens, K]: high and low, the greatest and least of each channel; mean of |X|.
 
-    ``sample``: some rows of X, fp32.
+    ``sample``: some rows of X, fp32. tokens: how many were seen; none by an expert that no token was sent to.
     """
 
     def __init__(self, stride: int) -> None:
         self.high = self.low = self._sum = torch.empty(0)
-        self._stride, self._tokens = stride, 0
+        self._stride, self.tokens = stride, 0
         self._rows: list[torch.Tensor] = []
 
     def add(self, inputs: torch.Tensor) -> None:
         """Take in inputs [..., K] of any float dtype."""
         x = inputs.reshape(-1, inputs.shape[-1])
         high, low, total = x.amax(0).float(), x.amin(0).float(), x.abs().sum(0, dtype=torch.float32)
-        first = not self._tokens
+        first = not self.tokens
         self.high = high if first else torch.maximum(self.high, high)
         self.low = low if first else torch.minimum(self.low, low)
         self._sum = total if first else self._sum + total
-        self._rows.append(x[-self._tokens % self._stride :: self._stride].float())
-        self._tokens += len(x)
+        self._rows.append(x[-self.tokens % self._stride :: self._stride].float())
+        self.tokens += len(x)
 
     @property
     def magnitude(self) -> torch.Tensor:
@@ -44,7 +44,7 @@ class InputStatistics:
     @property
     def mean(self) -> torch.Tensor:
         """mean|X_j|, [K]."""
-        return self._sum / max(self._tokens, 1)
+        return self._sum / max(self.tokens, 1)
 
     @property
     def sample(self) -> torch.Tensor:
