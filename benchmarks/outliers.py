@@ -22,9 +22,16 @@ from quantrecipe.runner.pipeline import run
 from tools.inject_outliers import inject
 
 W8A8: dict[str, Any] = {"config_groups": {"main": "w8a8"}}
+INT8: dict[str, Any] = {"num_bits": 8, "strategy": "channel"}
+STATIC: dict[str, Any] = {
+    "config_groups": {"main": {"weights": INT8, "input_activations": {"num_bits": 8, "symmetric": False}}},
+    "format": "quantrecipe",
+}
 ROWS: dict[str, dict[str, Any]] = {
     "plain W8A8": W8A8,
-    "LLM.int8()": {"config_groups": {"main": {"scheme": "w8a8", "method": "llm-int8"}}},
+    "plain W8A8, static scales": STATIC,
+    "RPTQ, static scales": STATIC | {"transforms": ["rptq"]},
+    "LLM.int8()": {"config_groups": {"main": {"scheme": "w8a8", "method": "llm-int8"}}, "format": "bitsandbytes"},
     "SmoothQuant, norms only": W8A8 | {"transforms": [{"name": "smoothquant", "places": "norms"}]},
     "SmoothQuant": W8A8 | {"transforms": ["smoothquant"]},
     "SmoothQuant, alpha searched": W8A8 | {"transforms": [{"name": "smoothquant", "alpha": "search"}]},
