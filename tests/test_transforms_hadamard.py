@@ -62,9 +62,10 @@ def test_rotations_are_orthogonal_spread_and_keep_the_mean_if_asked(size: int, k
         assert float(Q.abs().max()) < 0.75  # no channel stays by itself
 
 
-@pytest.mark.parametrize(
-    "family", ["llama", "llama-tied", "qwen3", "gemma", "opt", "gpt2", "gpt-neox", "falcon", "phi", "phi3"]
-)
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("qwen3", "gpt-neox", "falcon", "phi", "phi3")]
+
+
+@pytest.mark.parametrize("family", ["llama", "llama-tied", "gemma", "opt", "gpt2", *SLOW])
 @torch.inference_mode()
 def test_the_rotated_model_computes_the_same(family: str, tmp_path: Path) -> None:
     model = Uneven(family, tmp_path)

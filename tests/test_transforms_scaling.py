@@ -46,6 +46,7 @@ def test_without_rounding_nothing_changes(family: str, which: str, tmp_path: Pat
     check_same_function(family, *PARTS[which], tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", sorted(set(SHAPES) - {"llama", "opt", "bloom"}))
 @torch.inference_mode()
 def test_every_family_keeps_its_function(family: str, tmp_path: Path) -> None:
