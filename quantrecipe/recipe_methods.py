@@ -53,7 +53,7 @@ class OliveMethod(Part):
 
     needs: ClassVar[Needs] = "nothing"
     name: Literal["olive"]
-    grid: int = Field(100, ge=2, le=1000)
+    grid: int = Field(20, ge=2, le=1000)
 
 
 class _Solver(Part):
