@@ -28,7 +28,7 @@ def _data() -> dict[str, Any]:
 
 @cache
 def _plugin_entries() -> dict[str, dict[str, Any]]:
-    """Models that plugins bring; theirs win over ours of one name. Not read unless a plugin brings files."""
+    """Models that plugins bring, by name; asked only for names that the catalogue does not have."""
     from quantrecipe.plugins.manager import model_files
 
     found: dict[str, dict[str, Any]] = {}
@@ -75,9 +75,17 @@ def find(text: str) -> ModelSpec | None:
     for spelling in _spellings(text):
         if spelling in known:
             return _as_typed(text, spec(known[spelling]), spelling)
-    extra = _plugin_entries()
-    hit = next((s for s in _spellings(text) if s in extra), None)
+    extra = _plugin_aliases()
+    hit = next((extra[spelling] for spelling in _spellings(text) if spelling in extra), None)
     return spec(hit) if hit else None
+
+
+def _plugin_aliases() -> dict[str, str]:
+    """Every spelling of a model that a plugin brings -> its name."""
+    found = {name: name for name in _plugin_entries()}
+    for name, entry in _plugin_entries().items():
+        found |= {alias.lower(): name for alias in entry.get("aliases", ())}
+    return found
 
 
 def _as_typed(text: str, found: ModelSpec, spelling: str) -> ModelSpec:
