@@ -150,7 +150,7 @@ def _shard_names(folder: Path, index: dict[str, str] | None) -> list[str]:
         raise ModelError(
             "the weights are pickles, which can run code when opened",
             value=others[0],
-            remedy="convert them to safetensors (transformers: save_pretrained) and try again",
+            remedy="convert them to safetensors, or let qrun do it: --allow-pickle",
         )
     raise ModelError("the folder has a config but no weights", value=str(folder), limit=f"{SINGLE} or {INDEX}")
 

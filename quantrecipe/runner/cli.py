@@ -53,6 +53,7 @@ def cli() -> None:
 )
 @click.option("--log-json", type=PATH, metavar="FILE", help="Append progress as JSON lines.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
+@click.option("--allow-pickle", is_flag=True, help="Read weights that are pickles; tensors alone are unpickled.")
 @gating
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def run_command(recipe: Path, dry_run: bool, preflight_only: bool, **options: Any) -> int:

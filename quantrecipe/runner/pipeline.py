@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,7 @@ from quantrecipe.runner.judge import Unsure, exit_code
 from quantrecipe.runner.locate import find
 from quantrecipe.runner.meter import Meter
 from quantrecipe.runner.needs import Spill
+from quantrecipe.runner.pickles import converted_folder, without_pickles
 from quantrecipe.runner.preflight import Prepared, preflight
 from quantrecipe.runner.progress import Quiet
 from quantrecipe.runner.recipe_source import recipe_source
@@ -70,6 +72,7 @@ def run(  # noqa: PLR0913 - the public surface; all but the recipe by keyword
     device: str | None = None,
     progress: Progress | None = None,
     trust_remote_code: bool = False,
+    allow_pickle: bool = False,
     command: str | None = None,
     unsure: Unsure = "extend",
     baseline: str | Path | None = None,
@@ -83,6 +86,7 @@ def run(  # noqa: PLR0913 - the public surface; all but the recipe by keyword
     unsure: what becomes of a gate whose interval holds the limit: ``extend`` measures more windows. baseline:
     accepted results to be no worse than. spill: whether calibration activations live in files; auto = where they
     do not fit the memory. recipe_file: where annotations point, if the recipe is given as an object.
+    allow_pickle: convert weights that are pickles to safetensors first; tensors alone are unpickled.
     """
     asked = load_recipe(recipe) if isinstance(recipe, str | Path) else recipe
     asked = override(asked, model, output)
@@ -94,11 +98,15 @@ def run(  # noqa: PLR0913 - the public surface; all but the recipe by keyword
     with meter.stage("resolve"):
         model_path = find(asked.model.id, asked.model.revision)
         target = Path(asked.output.path)
+        if allow_pickle:
+            model_path = without_pickles(model_path, target)
     with staging(target, overwrite, keep=model_path) as stage:
         with meter.stage("preflight"):
             prepared = preflight(asked, model_path, target, device, trust_remote_code, spill)
             stage.begin(identity_of(prepared), overwrite)
-        return _carry_out(Run(prepared, options, shown, meter, stage))
+        result = _carry_out(Run(prepared, options, shown, meter, stage))
+    shutil.rmtree(converted_folder(target), ignore_errors=True)
+    return result
 
 
 def _source(recipe: Recipe | str | Path, file: str | Path | None) -> dict[str, Any] | None:

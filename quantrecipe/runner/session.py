@@ -33,6 +33,7 @@ class Choices:
     log_json: Path | None
     spill: Spill
     trust_remote_code: bool
+    allow_pickle: bool
     debug: bool
     unsure: Literal["extend", "fail", "pass"] = "extend"
     baseline: Path | None = None
@@ -60,6 +61,7 @@ def carry_out(recipe: Recipe, path: Path, choices: Choices) -> int:
             device=choices.device,
             progress=shown,
             trust_remote_code=choices.trust_remote_code,
+            allow_pickle=choices.allow_pickle,
             spill=choices.spill,
             command=_command(path),
             unsure=choices.unsure,
@@ -77,6 +79,7 @@ def carry_out(recipe: Recipe, path: Path, choices: Choices) -> int:
 def _preflight(recipe: Recipe, choices: Choices, shown: Together) -> int:
     from quantrecipe.plugins.contract import Estimates
     from quantrecipe.runner.locate import find
+    from quantrecipe.runner.pickles import without_pickles
     from quantrecipe.runner.pipeline import order, override
     from quantrecipe.runner.preflight import preflight
     from quantrecipe.runner.staging import Staging, check_output, scratch_of
@@ -85,6 +88,8 @@ def _preflight(recipe: Recipe, choices: Choices, shown: Together) -> int:
     target = Path(asked.output.path)
     shown.start("preflight")
     model = find(asked.model.id, asked.model.revision)
+    if choices.allow_pickle:
+        model = without_pickles(model, target)
     check_output(target, choices.overwrite, keep=model)
     prepared = preflight(asked, model, target, choices.device, choices.trust_remote_code, choices.spill)
     for note in prepared.notes:
