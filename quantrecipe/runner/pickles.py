@@ -1,7 +1,7 @@
 """``--allow-pickle``: a model whose weights are pickles, converted to safetensors before anything else sees it.
 
-Tensors alone are unpickled (torch.load with weights_only=True, by memory map): a file that asks for any other class is
-refused. That is torch's promise rather than ours, hence the flag.
+Tensors alone are unpickled (torch.load with weights_only=True, by memory map): a file that asks for any other class
+is refused. That is torch's promise rather than ours, hence the flag.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def converted_folder(output: Path) -> Path:
 
 
 def without_pickles(model: Path, output: Path) -> Path:
-    """The model itself where it has safetensors, else its conversion, made once and kept while the run can be resumed.
+    """The model itself where it has safetensors, else its conversion, kept while the run can be resumed.
 
     Raises ModelError for a pickle that holds anything but tensors by name.
     """
