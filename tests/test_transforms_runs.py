@@ -106,3 +106,16 @@ def test_qrun_verifies_what_a_transform_rewrote(tmp_path: Path) -> None:
 def test_an_unknown_transform_is_named(tmp_path: Path) -> None:
     with pytest.raises(QuantRecipeError, match="no such transform"):
         NativeBackend().quantize(job_with(tmp_path, "llama", "w8a8", ["mine"]))
+
+
+@pytest.mark.slow
+def test_a_rotated_checkpoint_is_not_taken_for_a_damaged_one(tmp_path: Path) -> None:
+    from quantrecipe.runner.integrity import verify_folder
+    from quantrecipe.runner.pipeline import run
+
+    data = recipe_with("w4a16-g128", ["hadamard"], format="compressed-tensors")
+    data["evaluation"] = {"perplexity": {"sequence_length": 128, "windows": 4}}
+    run(Recipe.model_validate(data), output=tmp_path / "out")
+    report = verify_folder(tmp_path / "out", "demo")
+    assert report.faults == []
+    assert any("turned or reordered by hadamard" in line for line in report.unchecked)

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 import torch
 
-from quantrecipe.errors import ModelError
+from quantrecipe.errors import ModelError, QuantRecipeError
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.formats import Decoded, Reader
 from quantrecipe.modeling.skeleton import Skeleton
+from quantrecipe.recipe_file import load_recipe
 from quantrecipe.runner.checks.diagnose import diagnose
 from quantrecipe.runner.checks.nearest import Rounding, rounding_of
 from quantrecipe.runner.checks.provenance import Provenance
@@ -21,6 +22,9 @@ from quantrecipe.runner.checks.report import Integrity
 STRAY = 3.0
 #: Relative error that no quantization explains: a weight that has nothing to do with the original has 1.4.
 UNRELATED = 0.9
+#: Transforms that mix or reorder channels, where others scale them.
+MOVING = ("hadamard", "rptq")
+RECIPE = "recipe.yaml"
 TRANSFORMED = "as a transform leaves them; whether its other half is there, only perplexity tells"
 
 
@@ -41,6 +45,10 @@ def check_original(
     stored: ModelFolder, reader: Reader, original: ModelFolder, names: dict[str, str], report: Integrity
 ) -> None:
     """names: see ``counterparts``."""
+    moved = moving_transforms(stored)
+    if moved:
+        report.unchecked.append(f"weights turned or reordered by {' and '.join(moved)}, {TRANSFORMED}")
+        return
     found = _Compared()
     for module in reader.modules(stored):
         try:
@@ -53,6 +61,16 @@ def check_original(
         if weight.shape == decoded.shape:
             _compare(stored, reader, original, module, decoded, weight.contiguous(), names, found)
     _tell(found, report)
+
+
+def moving_transforms(stored: ModelFolder) -> list[str]:
+    """The transforms of the checkpoint's recipe after which weights no longer lie where the original's do."""
+    file = stored.path / RECIPE
+    try:
+        transforms = load_recipe(file).quantization.transforms if file.is_file() else []
+    except QuantRecipeError:
+        return []
+    return [part.name for part in transforms if part.name in MOVING]
 
 
 def _compare(  # noqa: PLR0913, PLR0917 - a module with all that explains it
