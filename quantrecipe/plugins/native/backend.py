@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,14 +35,22 @@ CAPABILITIES = Capabilities(
 )
 
 
+def plugin_methods() -> tuple[str, ...]:
+    """Names of the methods that plugins add; they look at a layer's inputs and choose integer codes."""
+    from quantrecipe.plugins.manager import methods
+
+    return tuple(methods())
+
+
 class NativeBackend:
     """Our own methods, block by block, written as compressed-tensors, GPTQ, bitsandbytes or our own layout."""
 
     name = "native"
 
     def capabilities(self) -> Capabilities:
-        """Number types, methods and formats, as they are carried out today."""
-        return CAPABILITIES
+        """Number types, methods and formats, as they are carried out today; methods that plugins bring among them."""
+        brought = plugin_methods()
+        return replace(CAPABILITIES, methods=(*CAPABILITIES.methods, *brought)) if brought else CAPABILITIES
 
     def availability(self) -> Availability:
         """Whether its libraries are installed; nothing is imported to find out, so CUDA is not probed."""

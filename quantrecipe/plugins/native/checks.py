@@ -5,7 +5,7 @@ from __future__ import annotations
 from quantrecipe.errors import BackendError, did_you_mean
 from quantrecipe.modeling.plan import Plan, PlannedModule
 from quantrecipe.plugins.contract import Job
-from quantrecipe.plugins.native.backend import CAPABILITIES
+from quantrecipe.plugins.native.backend import NativeBackend
 from quantrecipe.plugins.native.formats.base import Format
 from quantrecipe.recipe import Group
 from quantrecipe.recipe_transforms import LorcCompensation
@@ -41,16 +41,17 @@ def _check_module(module: PlannedModule, group: Group) -> None:
             value=module.name,
             remedy="take Embedding out of the targets",
         )
-    if name not in CAPABILITIES.methods:
+    able = NativeBackend().capabilities()
+    if name not in able.methods:
         raise BackendError(
             "the native backend has no such method",
             value=name,
-            limit=", ".join(CAPABILITIES.methods),
-            remedy=did_you_mean(name, CAPABILITIES.methods),
+            limit=", ".join(able.methods),
+            remedy=did_you_mean(name, able.methods),
         )
-    if not CAPABILITIES.takes(name, args.type):
+    if not able.takes(name, args.type):
         raise BackendError(f"{name} has integer weights only", value=f"{args.num_bits}-bit {args.type}")
-    if args.num_bits not in CAPABILITIES.weight_bits.get(args.type, ()):
+    if args.num_bits not in able.weight_bits.get(args.type, ()):
         raise BackendError("the native backend has no such weights", value=f"{args.num_bits}-bit {args.type}")
     _check_strategy(args)
     _check_symmetry(name, args)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from quantrecipe.errors import BackendError
+from quantrecipe.plugins.manager import methods
 from quantrecipe.plugins.native.factor import Factor, Setting
 from quantrecipe.plugins.native.hessian import Hessian
 from quantrecipe.plugins.native.methods.awq_clip import clipped_grid, clips
@@ -88,9 +89,10 @@ SOLVERS: dict[str, Callable[[Problem], Matrix]] = {
 
 
 def solve(problem: Problem) -> Matrix:
-    """The layer's quantized matrix. Raises BackendError where there is no such method."""
-    if problem.method.name not in SOLVERS:
-        raise BackendError(
-            "the native backend has no such method", value=problem.method.name, limit=", ".join(SOLVERS)
-        )
-    return SOLVERS[problem.method.name](problem)
+    """The layer's quantized matrix, by one of ours or a plugin's method. Raises BackendError for an unknown one."""
+    name = problem.method.name
+    solver = SOLVERS.get(name) or methods().get(name)
+    if solver is None:
+        raise BackendError("the native backend has no such method", value=name, limit=", ".join(SOLVERS))
+    matrix: Matrix = solver(problem)
+    return matrix
