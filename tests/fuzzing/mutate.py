@@ -18,6 +18,10 @@ NASTY: tuple[Any, ...] = (
 )  # fmt: skip
 
 
+#: Values in a mutated file: repeated lists of lists would fill any memory before a reader saw them.
+MOST_PARTS = 200_000
+
+
 def rng_for(name: str, seed: int, number: int) -> random.Random:
     """The same for the same target, seed and number."""
     return random.Random(f"{name} {seed} {number}")
@@ -118,9 +122,21 @@ def _change_at(parent: Any, key: Any, rng: random.Random) -> None:
             value = [value] if rng.random() < 0.5 else {"a": value}
         parent[key] = value
     elif kind == 4 and isinstance(value, list):
-        value.extend(value[:2] * rng.choice((1, 1000)))
+        times = rng.choice((1, 1000))
+        value.extend(value[:2] * (times if _parts(value[:2]) < MOST_PARTS // times else 1))
     else:
         parent[key] = rng.choice(NASTY)
+
+
+def _parts(data: Any) -> int:
+    """Values in a tree, counted up to the limit; a list that stands in it a thousand times counts so often."""
+    count, stack = 0, [data]
+    while stack and count < MOST_PARTS:
+        one = stack.pop()
+        count += 1
+        if isinstance(one, dict | list):
+            stack += one.values() if isinstance(one, dict) else one
+    return count
 
 
 def _json(data: bytes, rng: random.Random) -> bytes:
