@@ -53,6 +53,26 @@ def quanto() -> Backend:
     return backend("quanto")
 
 
+def auto_round() -> Backend:
+    return backend("auto-round")
+
+
+def gguf() -> Backend:
+    return backend("gguf")
+
+
+@pytest.mark.slow
+class TestAutoRound(BackendConformance):
+    make_backend = auto_round
+    group: ClassVar = {"scheme": "w4a16-g32", "method": {"name": "auto-round", "options": {"iters": 2}}}
+
+
+@pytest.mark.slow
+class TestGguf(BackendConformance):
+    make_backend = gguf
+    group: ClassVar = {"scheme": "w4a16-g32", "method": "rtn"}
+
+
 @pytest.mark.slow
 class TestGptqmodel(BackendConformance):
     make_backend = gptqmodel

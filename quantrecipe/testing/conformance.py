@@ -110,7 +110,7 @@ class BackendConformance:
     def test_obeys_targets_and_ignore(self, job: Job, made: Checkpoint) -> None:
         """Every planned layer, and no other, is quantized; everything else reads as in the original."""
         assert {layer.name for layer in made.layers} == set(job.plan.by_name())
-        original, stored = ModelFolder.open(job.model_path), ModelFolder.open(made.path)
+        original, stored = ModelFolder.open(job.model_path), stored_tensors(made)
         kept = [module.name for module in job.plan.modules if module.group is None]
         for name in kept:
             weight = f"{name}.weight"
@@ -120,7 +120,7 @@ class BackendConformance:
 
     def test_true_bits_per_weight(self, job: Job, made: Checkpoint) -> None:
         """Bytes in the records are those on disk, and are fewer than the original's."""
-        stored = ModelFolder.open(made.path)
+        stored = stored_tensors(made)
         for layer in made.layers:
             parts = [
                 name for name in stored.names if name.startswith(f"{layer.name}.") and not name.endswith(".bias")
@@ -185,6 +185,13 @@ class BackendConformance:
             _empty(output)
         again = make_job(self.backend(), job.model_path, output, type(self).group, scratch)
         assert _weight_files(carry_out(self.backend(), again).path) == _weight_files(made.path)
+
+
+def stored_tensors(made: Checkpoint) -> ModelFolder:
+    """The checkpoint's tensors; skips the test where its format has no safetensors to look into."""
+    if not any(made.path.glob("*.safetensors")):
+        pytest.skip(f"{made.format} has no safetensors")
+    return ModelFolder.open(made.path)
 
 
 def _run_until_killed(

@@ -8,25 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from worker_io import Channel, Refused, dtype_named, main, the_one_scheme, witness
+from worker_io import Channel, Refused, dtype_named, load_quantized, main, reload_by_transformers, the_one_scheme
 
 
 def quantize(job: dict[str, Any], channel: Channel) -> None:
     """Load quantized, save; then the witness."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    channel.start("quantize with bitsandbytes")
-    model = AutoModelForCausalLM.from_pretrained(
-        job["model"],
-        quantization_config=config(job),
-        dtype=dtype_named(job),
-        device_map={"": job["device"]},
-        local_files_only=True,
-        trust_remote_code=job["trust_remote_code"],
-    )
-    model.save_pretrained(job["output"])
-    AutoTokenizer.from_pretrained(job["model"], local_files_only=True).save_pretrained(job["output"])
-    witness(job, model)
+    load_quantized(job, channel, "bitsandbytes", config(job))
 
 
 def config(job: dict[str, Any]) -> Any:
@@ -50,12 +37,5 @@ def config(job: dict[str, Any]) -> Any:
     )
 
 
-def load(job: dict[str, Any]) -> Any:
-    """The saved checkpoint by transformers, which calls bitsandbytes."""
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(job["model"], device_map={"": job["device"]}, local_files_only=True)
-
-
 if __name__ == "__main__":
-    main(quantize, load)
+    main(quantize, reload_by_transformers)

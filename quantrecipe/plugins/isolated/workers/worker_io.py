@@ -163,6 +163,31 @@ def calibration(job: dict[str, Any]) -> Any:
     return load_file(job["calibration"])["tokens"] if job["calibration"] else None
 
 
+def load_quantized(job: dict[str, Any], channel: Channel, library: str, config: Any) -> None:
+    """Let transformers quantize while it loads; save before any forward pass, then leave the witness."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    channel.start(f"quantize with {library}")
+    model = AutoModelForCausalLM.from_pretrained(
+        job["model"],
+        quantization_config=config,
+        dtype=dtype_named(job),
+        device_map={"": job["device"]},
+        local_files_only=True,
+        trust_remote_code=job["trust_remote_code"],
+    )
+    model.save_pretrained(job["output"])
+    AutoTokenizer.from_pretrained(job["model"], local_files_only=True).save_pretrained(job["output"])
+    witness(job, model)
+
+
+def reload_by_transformers(job: dict[str, Any]) -> Any:
+    """The saved checkpoint by transformers, which calls the library that its config names."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(job["model"], device_map={"": job["device"]}, local_files_only=True)
+
+
 def the_one_scheme(job: dict[str, Any]) -> dict[str, Any]:
     """Scheme and method that all modules share. Raises Refused where they differ."""
     modules = list(job["modules"].values())
