@@ -88,3 +88,10 @@ def test_pickled_weights_are_refused_with_the_remedy(folder: Path) -> None:
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no model folder"):
         ModelFolder.open(tmp_path / "nowhere")
+
+
+def test_what_one_reader_changes_no_other_reader_sees(folder: Path) -> None:
+    opened = ModelFolder.open(folder)
+    opened.tensor("a").fill_(7)
+    assert torch.equal(opened.tensor("a"), torch.arange(6.0).reshape(2, 3))
+    assert opened.mapped("a").data_ptr() == opened.mapped("a").data_ptr()

@@ -94,11 +94,18 @@ class ModelFolder:
 
     def tensor(self, name: str) -> torch.Tensor:
         """A copy of one tensor on the CPU."""
+        return self._in_shard(name).clone()
+
+    def mapped(self, name: str) -> torch.Tensor:
+        """One tensor in the shard's mapped memory, which every reader of the open shard shares: never write to it."""
+        return self._in_shard(name)
+
+    def _in_shard(self, name: str) -> torch.Tensor:
         tensor: torch.Tensor = self._shard(self.info(name).file).get_tensor(name)
         return tensor
 
     def row(self, name: str, index: int) -> torch.Tensor:
-        """A copy of entry ``index`` along a tensor's first dimension; the rest is not read."""
+        """Entry ``index`` along a tensor's first dimension, mapped; the rest is not read."""
         found: torch.Tensor = self._shard(self.info(name).file).get_slice(name)[index : index + 1]
         return found[0]
 

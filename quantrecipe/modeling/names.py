@@ -42,11 +42,12 @@ class Names:
         part = self.parts.get(parameter)
         return self.whole[parameter] if part is None else part.stored
 
-    def read(self, folder: ModelFolder, parameter: str) -> torch.Tensor:
-        """A copy of one parameter on the CPU, as stored. Raises KeyError where it is not."""
+    def read(self, folder: ModelFolder, parameter: str, mapped: bool = False) -> torch.Tensor:
+        """One parameter on the CPU, as stored: a copy, or in mapped memory. Raises KeyError where it is not stored."""
         part = self.parts.get(parameter)
         if part is None:
-            return folder.tensor(self.whole[parameter])
+            name = self.whole[parameter]
+            return folder.mapped(name) if mapped else folder.tensor(name)
         row = folder.row(part.stored, part.index)
         return part.layout.cut(row, part.leaf).clone(memory_format=torch.contiguous_format)
 

@@ -137,10 +137,10 @@ class Skeleton:
             found.setdefault(part.stored, []).append(name)
         return found
 
-    def read(self, parameter: str) -> torch.Tensor:
-        """A copy of one parameter on the CPU, as stored."""
+    def read(self, parameter: str, mapped: bool = False) -> torch.Tensor:
+        """One parameter on the CPU, as stored: a copy, or (mapped) where it lies in its file, not to be written to."""
         self.stored_name(parameter)
-        return self._names.read(self.folder, parameter)
+        return self._names.read(self.folder, parameter, mapped)
 
     def parameters_of(self, prefix: str) -> Iterator[tuple[str, nn.Module, str]]:
         """(full name, owner, attribute) of every parameter under a module."""

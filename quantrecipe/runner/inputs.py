@@ -62,5 +62,5 @@ def _check_finite(folder: ModelFolder) -> None:
         info = folder.info(name)
         if not info.dtype.is_floating_point or not info.numel or info.dtype.itemsize < 2:
             continue
-        if not all(math.isfinite(float(extreme)) for extreme in torch.aminmax(folder.tensor(name))):
+        if not all(math.isfinite(float(extreme)) for extreme in torch.aminmax(folder.mapped(name))):
             raise ModelError("a weight holds NaN or infinity", value=name, remedy="check the download")

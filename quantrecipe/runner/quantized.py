@@ -54,6 +54,10 @@ class DequantizedFolder(ModelFolder):
         weight = self.reader.decode(self.stored, module).weight(self.product)
         return weight.t().contiguous() if module in self.transposed else weight
 
+    def mapped(self, name: str) -> torch.Tensor:
+        """As ``tensor``: what is computed lies in no file."""
+        return self.tensor(name)
+
 
 def open_dequantized(
     path: Path, dtype: torch.dtype | None, trust_remote_code: bool = False

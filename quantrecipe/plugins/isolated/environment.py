@@ -14,9 +14,8 @@ from importlib.metadata import PackageNotFoundError, distributions, version
 from importlib.util import find_spec
 from pathlib import Path
 
-import yaml
-
 from quantrecipe.errors import BackendError
+from quantrecipe.safe_yaml import parse, read_text
 
 READY = ".quantrecipe-ready"
 
@@ -77,7 +76,7 @@ def home() -> Path:
 @cache
 def environments() -> dict[str, Environment]:
     """Every environment known, by the backend's name."""
-    text = (Path(__file__).parent / "environments.yaml").read_text(encoding="utf-8")
+    text = read_text(Path(__file__).parent / "environments.yaml", "environments", BackendError)
     return {
         name: Environment(
             name,
@@ -87,7 +86,7 @@ def environments() -> dict[str, Environment]:
             tuple(entry.get("no_deps", ())),
             entry.get("build_isolation", True),
         )
-        for name, entry in yaml.safe_load(text).items()
+        for name, entry in parse(text, "environments.yaml", BackendError).data.items()
     }
 
 

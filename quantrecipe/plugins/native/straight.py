@@ -123,7 +123,7 @@ class _Straight:
 
     def _slices(self, module: PlannedModule, group: Group) -> Iterator[torch.Tensor]:
         """The weight [N, K] in fp32, by rows where rows do not depend on one another."""
-        stored = self.skeleton.read(f"{module.name}.weight")
+        stored = self.skeleton.read(f"{module.name}.weight", mapped=True)
         matrix = stored.t() if module.info.kind == "Conv1D" else stored
         rows, columns = matrix.shape
         integers = isinstance(group.method, RtnMethod) and group.weights.type == "int"
