@@ -43,7 +43,7 @@ class Names:
         return self.whole[parameter] if part is None else part.stored
 
     def read(self, folder: ModelFolder, parameter: str, mapped: bool = False) -> torch.Tensor:
-        """One parameter on the CPU, as stored: a copy, or in mapped memory. Raises KeyError where it is not stored."""
+        """One parameter on the CPU, as stored: a copy, or in mapped memory. Raises KeyError where it is not."""
         part = self.parts.get(parameter)
         if part is None:
             name = self.whole[parameter]

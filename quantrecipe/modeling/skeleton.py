@@ -138,7 +138,7 @@ class Skeleton:
         return found
 
     def read(self, parameter: str, mapped: bool = False) -> torch.Tensor:
-        """One parameter on the CPU, as stored: a copy, or (mapped) where it lies in its file, not to be written to."""
+        """One parameter on the CPU, as stored: a copy, or (mapped) as it lies in its file, never to be written to."""
         self.stored_name(parameter)
         return self._names.read(self.folder, parameter, mapped)
 
