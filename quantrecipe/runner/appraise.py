@@ -107,9 +107,14 @@ def _speed(order: Order, subject: Subject) -> dict[str, Any] | None:
     if order.recipe.gates.min_tokens_per_second_ratio is None or not fits(subject.original):
         return None
     subject.progress.start("speed")
+    serving = None if order.serving is None else order.serving()
+    if serving is not None and next(serving.parameters(), None) is None:
+        serving.close()
+        subject.progress.note("speed is not timed: the backend's model runs in a process of its own")
+        return None
     with whole(subject.original) as original:
-        if order.serving is not None:
-            return speed_ratios(original, order.serving(), subject.windows.tokens)
+        if serving is not None:
+            return speed_ratios(original, serving, subject.windows.tokens)
         with whole(subject.quantized) as quantized:
             return speed_ratios(original, quantized, subject.windows.tokens)
 

@@ -38,10 +38,11 @@ def continuations(
 def greedy(scorer: Scorer, prompts: torch.Tensor, new: int) -> torch.Tensor:
     """The ``new`` most likely tokens after each prompt, one after the other; int64 [prompts, new]."""
     with whole(scorer) as model:
-        device = str(getattr(scorer, "device", "cpu"))
-        output = model(prompts.to(device), use_cache=True)
-        found = []
+        text = prompts.to(str(getattr(scorer, "device", "cpu")))
+        output = model(text, use_cache=True)
         for _ in range(new):
-            found.append(output.logits[:, -1:].argmax(-1))
-            output = model(found[-1], past_key_values=output.past_key_values, use_cache=True)
-        return torch.cat(found, dim=1).cpu()
+            found = output.logits[:, -1:].argmax(-1).to(text.device)
+            text = torch.cat([text, found], dim=1)
+            past = getattr(output, "past_key_values", None)  # a model in another process keeps none
+            output = model(text if past is None else found, past_key_values=past, use_cache=True)
+        return text[:, prompts.shape[1] :].cpu()
