@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import lying_backends as liars
 import pytest
+import torch
 
 from quantrecipe.plugins.contract import Backend
 from quantrecipe.plugins.manager import backend
@@ -65,6 +66,7 @@ def gguf() -> Backend:
 class TestAutoRound(BackendConformance):
     make_backend = auto_round
     group: ClassVar = {"scheme": "w4a16-g32", "method": {"name": "auto-round", "options": {"iters": 2}}}
+    dtype = torch.bfloat16  # from fp32 it keeps nothing wider than 16 bits
 
 
 @pytest.mark.slow
@@ -76,6 +78,7 @@ class TestGguf(BackendConformance):
 @pytest.mark.slow
 class TestGptqmodel(BackendConformance):
     make_backend = gptqmodel
+    dtype = torch.bfloat16  # from fp32 it keeps nothing wider than 16 bits
     group: ClassVar = {"scheme": "w4a16-g32", "method": {"name": "gptq", "actorder": None}}
 
 

@@ -17,7 +17,7 @@ ORDERS: dict[str | None, dict[str, Any]] = {
 
 def quantize(job: dict[str, Any], channel: Channel) -> None:
     """Load, quantize, save."""
-    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(job["threads"]))
+    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(2, job["threads"])))  # its loader asks for two
     from gptqmodel import GPTQModel, QuantizeConfig
 
     one = the_one_scheme(job)
