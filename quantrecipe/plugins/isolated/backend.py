@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import platform
-import tempfile
+import sys
 import time
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -42,7 +41,7 @@ class IsolatedBackend:
 
     def availability(self) -> Availability:
         """Whether the library is installed, here or in its own environment; nothing is imported."""
-        if platform.system() != "Linux":
+        if not sys.platform.startswith("linux"):
             return Availability(False, missing="Linux", remedy="run it on Linux")
         if find_spec("torch") is None:
             return Availability(False, missing="torch", remedy="pip install 'quantrecipe[run]'")
@@ -54,6 +53,8 @@ class IsolatedBackend:
 
     def quantize(self, job: Job) -> Checkpoint:
         """Quantize in one process, reload in another. Raises BackendError, and DamageError where the two differ."""
+        import tempfile
+
         from quantrecipe.plugins.isolated import job_file
         from quantrecipe.plugins.isolated.process import Worker
         from quantrecipe.plugins.isolated.records import records
@@ -93,6 +94,8 @@ class IsolatedBackend:
         return self._reload(checkpoint, device, Silent())
 
     def _reload(self, checkpoint: Path, device: str, progress: Progress) -> RemoteModel:
+        import tempfile
+
         from quantrecipe.plugins.isolated.job_file import serve_job
         from quantrecipe.plugins.isolated.process import Worker
         from quantrecipe.plugins.isolated.remote_model import RemoteModel

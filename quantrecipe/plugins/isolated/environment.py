@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
-import subprocess
 import sys
-import venv
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +13,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from quantrecipe.errors import BackendError
-from quantrecipe.safe_yaml import parse, read_text
 
 READY = ".quantrecipe-ready"
 
@@ -75,8 +72,11 @@ def home() -> Path:
 
 @cache
 def environments() -> dict[str, Environment]:
-    """Every environment known, by the backend's name."""
-    text = read_text(Path(__file__).parent / "environments.yaml", "environments", BackendError)
+    """Every environment known, by the backend's name: versions that ran together on Python 3.11 in November 2026.
+
+    no_deps are installed last, without their dependencies. JSON, since qadvise reads it at each start.
+    """
+    data = json.loads((Path(__file__).parent / "environments.json").read_bytes())
     return {
         name: Environment(
             name,
@@ -86,12 +86,15 @@ def environments() -> dict[str, Environment]:
             tuple(entry.get("no_deps", ())),
             entry.get("build_isolation", True),
         )
-        for name, entry in parse(text, "environments.yaml", BackendError).data.items()
+        for name, entry in data.items()
     }
 
 
 def install(environment: Environment, say: Callable[[str], None]) -> Path:
     """Make the environment anew and return its interpreter. Raises BackendError where pip fails."""
+    import shutil
+    import venv
+
     folder = environment.folder
     if folder.exists():
         shutil.rmtree(folder)
@@ -119,6 +122,8 @@ def install(environment: Environment, say: Callable[[str], None]) -> Path:
 
 
 def _pip(folder: Path, say: Callable[[str], None], *words: str) -> None:
+    import subprocess
+
     say("pip install " + " ".join(word for word in words if not word.startswith(("-", str(folder)))))
     command = [
         str(folder / "bin" / "python"),
