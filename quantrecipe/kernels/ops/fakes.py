@@ -42,7 +42,8 @@ def repack(codes: Tensor, num_bits: int) -> Tensor:
     """As the device's layout says."""
     check_bits(num_bits)
     check_codes(codes)
-    shape, dtype = layout_on(codes.device).codes(*codes.shape, num_bits)
+    rows, columns = codes.shape
+    shape, dtype = layout_on(codes.device).codes(rows, columns, num_bits)
     return codes.new_empty(shape, dtype=dtype)
 
 
@@ -93,7 +94,8 @@ def linear_w8a8(
 def repack_w4a8(codes: Tensor) -> Tensor:
     """As the device's layout says."""
     check_codes(codes)
-    shape, dtype = layout_on(codes.device).w4a8(*codes.shape)
+    rows, columns = codes.shape
+    shape, dtype = layout_on(codes.device).w4a8(rows, columns)
     return codes.new_empty(shape, dtype=dtype)
 
 

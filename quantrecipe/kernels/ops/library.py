@@ -9,8 +9,9 @@ import torch
 
 from quantrecipe.kernels.ops.schemas import SCHEMAS
 
+_LIBRARY: Any = torch.library.Library  # untyped in torch
 #: Kept for the life of the process: torch forgets the operators of a library that is collected.
-LIBRARY = torch.library.Library("quantrecipe", "DEF")
+LIBRARY: Any = _LIBRARY("quantrecipe", "DEF")
 for _name, _schema in SCHEMAS.items():
     LIBRARY.define(_name + _schema, tags=(torch.Tag.pt2_compliant_tag,))
 
