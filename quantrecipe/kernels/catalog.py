@@ -1,0 +1,90 @@
+"""The CUDA kernels as data: where each is written, its variants, the devices it needs and what it may use of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+
+from quantrecipe.errors import QuantRecipeError, did_you_mean
+
+SOURCES = Path(__file__).parent / "csrc"
+ARCHITECTURES = (80, 89, 90)  # what CI compiles for
+SHARED_LIMIT = {
+    80: 163 * 1024,
+    86: 99 * 1024,
+    89: 99 * 1024,
+    90: 227 * 1024,
+}  # bytes a block; CUDA C++ guide, table 30
+Choices = tuple[tuple[str, tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One ``extern "C" __global__`` function of the name, and the macros that make its variants.
+
+    threads: the greatest block that it is launched with. shared: the most dynamic shared memory, in bytes.
+    refused: combinations of macros that there are not.
+    """
+
+    name: str
+    file: str
+    does: str
+    threads: int
+    choices: Choices
+    shared: int = 0
+    least_sm: int = 80
+    refused: tuple[tuple[tuple[str, str], ...], ...] = ()
+
+    def variants(self) -> Iterator[Variant]:
+        """Every combination of the choices that is not refused."""
+        names = [name for name, _ in self.choices]
+        for values in product(*(values for _, values in self.choices)):
+            macros = tuple(zip(names, values, strict=True))
+            if not any(set(pairs) <= set(macros) for pairs in self.refused):
+                yield Variant(self, macros)
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A kernel with its macros: what is compiled, cached and launched."""
+
+    kernel: Kernel
+    macros: tuple[tuple[str, str], ...]
+
+    @property
+    def label(self) -> str:
+        """Such as ``quantize_pack SCALAR=f16 BITS=4``."""
+        return " ".join([self.kernel.name, *(f"{name}={value}" for name, value in self.macros)])
+
+    @property
+    def source(self) -> Path:
+        """The file that it is compiled from."""
+        return SOURCES / self.kernel.file
+
+
+def options(**choices: tuple[str | int, ...]) -> Choices:
+    """Choices of macros, their values as text."""
+    return tuple((name, tuple(map(str, values))) for name, values in choices.items())
+
+
+FLOATS = ("f16", "bf16")
+
+KERNELS: tuple[Kernel, ...] = ()
+
+
+@lru_cache(maxsize=512)
+def variant(name: str, **macros: str | int) -> Variant:
+    """The variant of kernel ``name`` with these macros; a QuantRecipeError names what there is instead."""
+    kernel = next((kernel for kernel in KERNELS if kernel.name == name), None)
+    if kernel is None:
+        known = [kernel.name for kernel in KERNELS]
+        raise QuantRecipeError("no such kernel", value=name, remedy=did_you_mean(name, known))
+    wanted = {name: str(value) for name, value in macros.items()}
+    for one in kernel.variants():
+        if dict(one.macros) == wanted:
+            return one
+    limit = ", ".join(f"{name} of {'|'.join(values)}" for name, values in kernel.choices)
+    raise QuantRecipeError(f"no such variant of {name}", value=wanted, limit=limit)
