@@ -106,23 +106,25 @@ class _Distillation(Part):
 
     needs: ClassVar[Needs] = "block outputs"
     steps: int = Field(100, ge=1, le=100_000)
-    learning_rate: float = Field(1e-5, gt=0)
-    batch: int = Field(4, ge=1)
+    learning_rate: float = Field(0.02, gt=0, le=10)
+    batch: int = Field(1, ge=1, le=4096)
+    seed: int = Field(0, ge=0, lt=2**31)
 
 
 class ZqLocalMethod(_Distillation):
-    """ZeroQuant's layer-wise distillation, block by block, on the original network's inputs.
+    """ZeroQuant's layer-wise distillation (arXiv:2206.01861, section 4.3), on the original network's inputs.
 
-    steps: of Adam a block. learning_rate: of those steps, on the weights. batch: windows a step.
+    steps: of Adam a block, at the most. learning_rate: what a step moves a weight by, in steps of the layer's number
+    grid, falling to 0. batch: windows a step, at least 2,048 tokens. seed: of the order of the windows.
     """
 
     name: Literal["zq-local"]
 
 
 class ZqGlobalMethod(_Distillation):
-    """The same on the quantized prefix's inputs, against the original network's outputs (ZeroQuant-V2, ZQ-Global).
+    """The same on the quantized prefix's inputs, against the original network's outputs (arXiv:2303.08302).
 
-    steps: of Adam a block. learning_rate: of those steps, on the weights. batch: windows a step.
+    steps, learning_rate, batch, seed: as zq-local's.
     """
 
     name: Literal["zq-global"]

@@ -22,6 +22,8 @@ SHARD_BYTES = 128 * 10**6
 EXTRA_BYTES = 20 * 10**6
 #: Tokens of one batch on its way through a block.
 BATCH_TOKENS = 2048
+#: Of a weight while it is learned: itself, its gradient and two moments in fp32, and the codes of two candidates.
+LEARNED_BYTES = 4 * 4 + 2 * 3
 #: Share of the free memory that a run may plan with, as its needs are estimates.
 ROOM = 0.8
 
@@ -97,7 +99,7 @@ def count_needs(plan: Plan, weights_before: int, sizes: Sizes) -> Needs:
         memory["embeddings and head"] = outside if plan.needs_calibration else 0
     if plan.needs_calibration:
         memory["Hessian, its factor in it (K x K, fp32)"] = max(_hessian(module) for module in plan.quantized)
-        memory |= _activations(plan, sizes)
+        memory |= _activations(plan, sizes) | _distillation(plan, sizes)
     saved = sum(_dense(module, sizes.itemsize) - (module.packed_bytes or 0) for module in plan.quantized)
     kept = {name: size for name, size in memory.items() if size}
     scratch = sum(module.packed_bytes or 0 for module in plan.quantized)
@@ -129,12 +131,33 @@ def _activations(plan: Plan, sizes: Sizes) -> dict[str, int]:
     }
 
 
+def _distillation(plan: Plan, sizes: Sizes) -> dict[str, int]:
+    """What learning a block's matrices takes (native/tuning): the weights, Adam's state, what a batch leaves behind.
+
+    The original network's hidden states go beside the quantized one's.
+    """
+    learned: dict[int | None, int] = {}
+    for module in plan.quantized:
+        if module.group is not None and module.group.method.needs == "block outputs":
+            learned[module.info.block] = learned.get(module.info.block, 0) + _weights(module)
+    if not learned:
+        return {}
+    inside = [module.info for module in plan.modules if module.info.block is not None]
+    per_token = 4 * sum(one.rows + one.columns for one in inside if one.block == inside[0].block)
+    tokens = BATCH_TOKENS if sizes.spills else 2 * sizes.calibration_tokens
+    return {
+        "learned weights, gradients, Adam's moments, codes": LEARNED_BYTES * max(learned.values()),
+        "one batch's graph inside a block": BATCH_TOKENS * per_token,
+        "the original network's activations": tokens * sizes.hidden * sizes.itemsize,
+    }
+
+
 def _dense(module: PlannedModule, itemsize: int) -> int:
     return module.info.rows * module.info.columns * itemsize
 
 
 def _hessian(module: PlannedModule) -> int:
-    looks = module.group is not None and module.group.method.needs != "nothing"
+    looks = module.group is not None and module.group.method.needs == "inputs"
     return 0 if not looks else module.info.columns**2 * 4
 
 

@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from quantrecipe.plugins.native.methods.llm_int8 import decompose
 from quantrecipe.plugins.native.rounding import Fixed, fake_quantize_inputs
+from quantrecipe.plugins.native.straight_through import straight_through
 from quantrecipe.schemes import QuantizationArgs
 
 
@@ -48,10 +49,11 @@ class Rounding:
 
 
 def apply_scheme(module: nn.Module, rounding: Rounding, as_transformers: bool = False) -> RemovableHandle:
-    """Make a module see its inputs rounded, until the handle's ``remove()``."""
+    """Make a module see its inputs rounded, until the handle's ``remove()``; gradients pass straight through."""
 
     def round_inputs(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (rounding.apply(args[0], as_transformers), *args[1:])
+        rounded = rounding.apply(args[0].detach(), as_transformers)
+        return (straight_through(args[0], rounded), *args[1:])
 
     return module.register_forward_pre_hook(round_inputs)
 

@@ -142,7 +142,11 @@ class Worker:
             return behind(block.run, inputs) if behind is not None and not outputs else outputs
 
     def _tune(self, block: Block, layers: list[Layer], artefact: Artefact) -> None:
+        compensates = self.stages.compensation is not None
+        before = {layer.name: get_weight(layer.module) for layer in layers if compensates}
+
         def put(layer: Layer, quantized: Matrix, record: LayerRecord) -> None:
+            record = self._compensate(layer, before.get(layer.name), record, None, artefact)
             self._put(layer, quantized, record, artefact)
 
         for name, tuning in self.stages.tunings.items():
@@ -152,15 +156,28 @@ class Worker:
 
     def quantize_layer(self, layer: Layer, hessian: Hessian | None, artefact: Artefact) -> None:
         """Quantize one layer, compensate it, and put both into the artefact."""
-        compensation = self.stages.compensation
-        before = get_weight(layer.module) if compensation else None
+        before = get_weight(layer.module) if self.stages.compensation else None
         quantized, record = quantize_layer(layer, self.storage, hessian, self.note)
-        if compensation is not None and before is not None:
-            found = compensation.compensate(layer, before, hessian)
-            if found is not None:
-                record = compensated_record(record, before, found, hessian)
-                artefact.beside.update(found.beside)
+        record = self._compensate(layer, before, record, hessian, artefact)
         self._put(layer, quantized, record, artefact)
+
+    def _compensate(
+        self,
+        layer: Layer,
+        before: torch.Tensor | None,
+        record: LayerRecord,
+        hessian: Hessian | None,
+        artefact: Artefact,
+    ) -> LayerRecord:
+        """Compensate a quantized layer, whose weight was ``before``; its record after that."""
+        compensation = self.stages.compensation
+        if compensation is None or before is None:
+            return record
+        found = compensation.compensate(layer, before, hessian)
+        if found is None:
+            return record
+        artefact.beside.update(found.beside)
+        return compensated_record(record, before, found, hessian)
 
     def _put(self, layer: Layer, quantized: Matrix, record: LayerRecord, artefact: Artefact) -> None:
         parameter = f"{layer.name}.weight"

@@ -71,7 +71,20 @@ def quantize_layer(
     set_weight(layer.module, served)
     if layer.rounding is not None and layer.rounding.waits and hessian is not None:
         layer.rounding.fixed = hessian.observed.fixed(layer.rounding.args, storage.scale_dtype)
-    record = LayerRecord(
+    record = record_of(layer, weight, quantized, served, time.perf_counter() - began)
+    return quantized, replace(
+        record,
+        output_error=None if hessian is None else output_error(weight, served, hessian),
+        note="no calibration token reached it" if tokens == 0 else _remark(hessian),
+        tokens=tokens,
+    )
+
+
+def record_of(
+    layer: Layer, weight: torch.Tensor, quantized: Matrix, served: torch.Tensor, seconds: float
+) -> LayerRecord:
+    """What became of a layer's fp32 weight [N, K], without what only its inputs could tell."""
+    return LayerRecord(
         name=layer.name,
         scheme=layer.group.scheme.name,
         method=layer.group.method.name,
@@ -79,13 +92,10 @@ def quantize_layer(
         columns=weight.shape[1],
         bytes=quantized.nbytes,
         relative_error=relative_error(weight, served),
-        output_error=None if hessian is None else output_error(weight, served, hessian),
+        output_error=None,
         digest=digest(served),
-        seconds=time.perf_counter() - began,
-        note="no calibration token reached it" if tokens == 0 else _remark(hessian),
-        tokens=tokens,
+        seconds=seconds,
     )
-    return quantized, record
 
 
 def check_finite(weight: torch.Tensor, name: str) -> None:

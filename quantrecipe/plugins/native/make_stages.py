@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from quantrecipe.errors import BackendError
 from quantrecipe.plugins.contract import Job
-from quantrecipe.plugins.native import compensation, transforms
-from quantrecipe.plugins.native.stages import COMPENSATIONS, TRANSFORMS, TUNINGS, Compensation, Stages, Transform
+from quantrecipe.plugins.native import compensation, transforms, tuning
+from quantrecipe.plugins.native.stages import (
+    COMPENSATIONS,
+    TRANSFORMS,
+    TUNINGS,
+    Compensation,
+    Stages,
+    Transform,
+    Tuning,
+)
+from quantrecipe.recipe import Method
 from quantrecipe.recipe_transforms import Compensation as CompensationPart
 from quantrecipe.recipe_transforms import Transform as TransformPart
 
@@ -18,8 +29,19 @@ def make_stages(job: Job) -> Stages:
     return Stages(
         transforms=tuple(_transform(one) for one in quantization.transforms),
         compensation=None if given is None else _compensation(given),
-        tunings={method.name: TUNINGS[method.name](method) for method in methods if method.name in TUNINGS},
+        tunings=dict(_tunings(methods)),
     )
+
+
+def _tunings(methods: Iterable[Method]) -> Iterator[tuple[str, Tuning]]:
+    """One a name. Layers of a block are tuned together, so that groups cannot differ in how."""
+    known, first = tuning.BUILT_IN | TUNINGS, dict[str, Method]()
+    for method in methods:
+        if method.name in known and first.setdefault(method.name, method) != method:
+            raise BackendError(
+                "groups give one method unlike options", value=method.name, remedy="give them the same"
+            )
+    return ((name, known[name](method)) for name, method in first.items())
 
 
 def _transform(part: TransformPart) -> Transform:

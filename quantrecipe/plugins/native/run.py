@@ -37,7 +37,8 @@ from quantrecipe.plugins.native.walk import walk_block
 BATCH_TOKENS = 2048
 
 
-@torch.inference_mode()
+@torch.inference_mode(False)  # inference tensors could take no part in the gradients of zq-local and zq-global
+@torch.no_grad()
 def quantize(job: Job) -> Checkpoint:
     """Carry the job out; fills ``job.output_path`` with weights and config.json.
 
@@ -162,6 +163,7 @@ class _Run:
             layers={layer.name: layer for layer in self._layers(index)},
             inputs=dict(hidden),
             run=run,
+            storage=self.worker.storage,
             note=self._note,
         )
         if "original" in hidden:

@@ -21,7 +21,7 @@ from torch import nn
 from quantrecipe.plugins.contract import LayerRecord
 from quantrecipe.plugins.native.hessian import Hessian
 from quantrecipe.plugins.native.layers import Layer
-from quantrecipe.plugins.native.qparams import Matrix
+from quantrecipe.plugins.native.qparams import Matrix, Storage
 
 Side = Literal["original", "quantized"]
 
@@ -72,7 +72,7 @@ class Block(Parameters):
     layers: what will be quantized in it, by full name, in the model's order. inputs: hidden states
     [batch, length, hidden] a batch, of each stream that is carried. targets: what the original block gives on
     the original stream; () where that is not carried. run: the block as it is now, on one batch.
-    note: one line for the user.
+    storage: how the output format keeps its grids. note: one line for the user.
     """
 
     index: int = 0
@@ -80,6 +80,7 @@ class Block(Parameters):
     inputs: dict[Side, Sequence[torch.Tensor]] = field(default_factory=dict)
     targets: Sequence[torch.Tensor] = ()
     run: Callable[[torch.Tensor], torch.Tensor] = lambda hidden: hidden
+    storage: Storage = Storage(torch.float32, torch.float32)  # noqa: RUF009 - frozen
     note: Callable[[str], None] = lambda text: None
 
 
@@ -143,7 +144,8 @@ class Compensation:
 class Tuning:
     """A method that works on the block as a whole (ZeroQuant's distillation, quantization-aware steps).
 
-    Its layers are left alone by the layer-wise step; ``tune`` must hand each of them to ``put``.
+    Its layers are left alone by the layer-wise step; ``tune`` must hand each of them to ``put``. It runs without a
+    graph being kept; ``torch.enable_grad`` lifts that.
     """
 
     name: str
