@@ -7,6 +7,7 @@ of [N rows, K columns], b bits and groups of g: G = ceil(K / g) scales a row, on
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import NamedTuple
 
 from quantrecipe.errors import QuantRecipeError, did_you_mean
@@ -51,6 +52,35 @@ def compressed_tensors(scheme: SchemeFacts, rows: int, columns: int) -> Stored:
         return Stored(rows * columns, scales, 0)
     zeros = 0 if scheme.symmetric else _words(rows * scheme.bits) * per_row
     return Stored(rows * _words(columns * scheme.bits), scales + zeros, 16)
+
+
+class Tensor(NamedTuple):
+    """One stored tensor of a matrix. dtype: safetensors' name; "" is the model's own."""
+
+    suffix: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    def nbytes(self, model_item: int = 2) -> int:
+        """Bytes of its data, where a number of the model takes ``model_item``."""
+        return prod(self.shape) * {"I64": 8, "I32": 4, "": model_item}[self.dtype]
+
+
+def packed_tensors(scheme: SchemeFacts, rows: int, columns: int) -> list[Tensor]:
+    """What ``compressed_tensors`` counts for a weight-only matrix of integers, tensor by tensor."""
+    per_row = groups_of(scheme, columns)
+    codes = Tensor("weight_packed", "I32", (rows, _words(columns * scheme.bits) // 4))
+    zeros = Tensor("weight_zero_point", "I32", (_words(rows * scheme.bits) // 4, per_row))
+    found = [codes, Tensor("weight_scale", "", (rows, per_row)), Tensor("weight_shape", "I64", (2,))]
+    return found if scheme.symmetric else [*found, zeros]
+
+
+def own_tensors(scheme: SchemeFacts, rows: int, columns: int) -> list[Tensor]:
+    """quantrecipe's own layout of integers (docs/formats.md): zero points need not be whole."""
+    per_row = groups_of(scheme, columns)
+    codes = Tensor("codes", "I32", (rows, _words(columns * scheme.bits) // 4))
+    found = [codes, Tensor("scale", "", (rows, per_row))]
+    return found if scheme.symmetric else [*found, Tensor("zero", "", (rows, per_row))]
 
 
 def gptq(scheme: SchemeFacts, rows: int, columns: int) -> Stored:

@@ -76,11 +76,25 @@ def header_bytes(ordered: Iterable[Piece]) -> bytes:
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
     for piece in ordered:
-        start, end = end, end + piece.nbytes
-        header[piece.name] = {"dtype": NAMES[piece.dtype], "shape": list(piece.shape), "data_offsets": [start, end]}
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        header[piece.name] = _entry(piece, end)
+        end += piece.nbytes
+    text = _json(header)
     text += b" " * (-(8 + len(text)) % 64)
     return struct.pack("<Q", len(text)) + text
+
+
+def entry_bytes(piece: Piece, start: int) -> int:
+    """Bytes of the piece's entry in a header, with the comma behind it, where its data begin at ``start``."""
+    return len(_json({piece.name: _entry(piece, start)})) - 1
+
+
+def _entry(piece: Piece, start: int) -> dict[str, object]:
+    end = start + piece.nbytes
+    return {"dtype": NAMES[piece.dtype], "shape": list(piece.shape), "data_offsets": [start, end]}
+
+
+def _json(header: dict[str, Any]) -> bytes:
+    return json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 @dataclass(frozen=True, slots=True)
