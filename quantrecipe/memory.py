@@ -68,6 +68,12 @@ class WeightBytes:
         """Bytes as loaded, on one device."""
         return sum(self.groups.values())
 
+    @property
+    def bits_per_weight(self) -> float:
+        """Of the quantized weights: codes, scales, zero points, and a compensation beside them."""
+        beside = self.groups.get("compensation", 0)
+        return 8 * (self.codes + self.scales + beside) / self.quantized if self.quantized else 16.0
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate:
@@ -198,8 +204,7 @@ def combine(model: ModelSpec, stored: WeightBytes, output_format: str, serving: 
     uncertainty = int(ALLOCATOR_SHARE * (weights + cache) + ACTIVATION_DOUBT * activations) + doubt * serving.gpus
     return MemoryEstimate(
         stored.file_bytes, weights, cache, activations, overhead, weights + cache + activations + overhead,
-        uncertainty, groups, 8 * (stored.codes + stored.scales) / stored.quantized if stored.quantized else 16.0,
-        output_format, serving.gpus,
+        uncertainty, groups, stored.bits_per_weight, output_format, serving.gpus,
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from quantrecipe.errors import QuantRecipeError
 from quantrecipe.memory import estimate_memory
 from quantrecipe.recipe import Recipe
 from quantrecipe.recipe_file import dump_recipe, parse_recipe
+from quantrecipe.recipe_transforms import LorcCompensation
 from quantrecipe.schemes import scheme_name
 
 SLOW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -36,7 +37,9 @@ def recount(recipe: Recipe, model: str, chosen: Candidate) -> int:
         output_format=recipe.quantization.format,
         gpus=recipe.target.hardware.count if recipe.target.hardware else 1,
     )  # fmt: skip
-    return found.total_bytes
+    part = recipe.quantization.compensation
+    sides = sum((matrix.rows + matrix.columns) * matrix.count for matrix in lookup.spec(model).quantizable())
+    return found.total_bytes + (part.rank * sides * 2 if isinstance(part, LorcCompensation) else 0)
 
 
 @SLOW

@@ -107,7 +107,11 @@ def test_the_launch_line_agrees_with_the_cache_that_was_counted(name: str) -> No
     assert answer.recommended.kv_type == "int" or any("stay at 1" in line for line in answer.warnings)
 
 
-def test_embeddings_in_8_bits_where_the_engine_holds_them(able: None) -> None:
+def test_embeddings_in_8_bits_where_the_engine_holds_them(able: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    bytes_only = advise("llama-3.1-8b", "6.5GB", engine="vllm@0.25")
+    assert all(one.way.embedding_bits == 16 for one in bytes_only.alternatives)  # it wants packed rows
+    holding = engines()["vllm@0.25"]._replace(embeddings={"compressed-tensors": [8]})
+    monkeypatch.setitem(engines(), "vllm@0.25", holding)
     answer = advise("llama-3.1-8b", "6.5GB", engine="vllm@0.25")
     found = [one for one in [answer.recommended, *answer.alternatives] if one and one.way.embedding_bits == 8]
     assert found

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from quantrecipe.catalog import lookup
 from quantrecipe.errors import QuantRecipeError
-from quantrecipe.memory import estimate_memory
+from quantrecipe.memory import estimate_memory, weight_bytes
 from quantrecipe.scheme_facts import scheme_facts
 from quantrecipe.storage import LAYOUTS, format_fault
 
@@ -222,3 +222,13 @@ def test_scheme_facts_refuse_what_the_presets_refuse(name: str) -> None:
                 scheme_facts(name)
         return
     scheme_facts(name)
+
+
+def test_a_compensation_counts_in_the_bits_a_weight() -> None:
+    """LoRC of rank 8 on a square matrix of side K: 8 x 2K numbers of 16 bits on K x K weights."""
+    model = lookup.spec("opt-13b")
+    plain = weight_bytes(model, scheme_facts("w4a16-g128"), "compressed-tensors")
+    beside = weight_bytes(model, scheme_facts("w4a16-g128"), "compressed-tensors", rank=8)
+    K = model.hidden  # four K x K and two K x 4K matrices a layer
+    expected = 16 * 8 * (4 * 2 * K + 2 * 5 * K) / (12 * K * K)
+    assert beside.bits_per_weight - plain.bits_per_weight == pytest.approx(expected, rel=1e-9)

@@ -182,7 +182,6 @@ def test_scale_too_large_for_fp16_is_named(tmp_path: Path) -> None:
         ("llama", {"main": "nf4"}, "compressed-tensors", "cannot hold"),
         ("llama", {"main": "w4a16-g32"}, "bitsandbytes", "cannot hold"),
         ("llama", RTN4, "awq", "format"),
-        ("llama", {**RTN4, "e": {"scheme": "w8a16", "targets": ["Embedding"]}}, "compressed-tensors", "embeddings"),
     ],
 )
 def test_what_cannot_be_done_is_refused(family: str, groups: Any, form: str, said: str, tmp_path: Path) -> None:

@@ -60,7 +60,6 @@ def test_a_mixed_recipe_goes_out_as_the_backends_first_format() -> None:
         ({"scheme": "w4a12"}, "12-bit inputs"),
         ({"scheme": "w4a16", "method": "awq"}, "method 'awq'"),
         ({"scheme": "nf4", "method": "gptq"}, "type nf4; that type takes rtn"),
-        ({"scheme": "w8a16", "targets": ["Embedding"]}, "Embedding"),
     ],
 )
 def test_what_a_backend_lacks_is_named(group: dict[str, Any], fault: str) -> None:

@@ -32,6 +32,14 @@ class PlannedModule:
         return self.info.name
 
     @property
+    def as_bytes(self) -> bool:
+        """Whether compressed-tensors holds its integers one a byte: inputs are rounded too, or rows looked up.
+
+        transformers loads no packed embedding: its initialisation asks every Embedding for ``weight``.
+        """
+        return self.group is not None and (self.group.input_activations is not None or self.info.is_embedding)
+
+    @property
     def packed_bytes(self) -> int | None:
         """Bytes of codes, scales and zero points; None where it stays as it is."""
         if self.group is None:

@@ -34,9 +34,9 @@ class Block:
 class LinearInfo:
     """A matrix of the model. rows: outputs N. columns: inputs K. Conv1D stores [K, N].
 
-    Other: a parameter of two or more dimensions in a module of another class, which nothing quantizes.
-    is_router: it decides which experts a token visits, or how much a shared one counts. stored: the module's name
-    in the files, '' where it is ``name``.
+    is_tied: another module has the same matrix. Other: a parameter of two or more dimensions in a module of another
+    class, which nothing quantizes. is_router: it decides which experts a token visits, or how much a shared one
+    counts. stored: the module's name in the files, '' where it is ``name``.
     """
 
     name: str
@@ -61,8 +61,13 @@ class LinearInfo:
 
     @property
     def is_plain(self) -> bool:
-        """torch's own Linear, which compressed-tensors attaches to; not Conv1D or a subclass (Falcon's)."""
-        return self.kind == "Linear"
+        """What compressed-tensors attaches to: torch's Linear, an Embedding; no Conv1D, no subclass (Falcon's)."""
+        return self.kind in ("Linear", "Embedding")
+
+    @property
+    def is_embedding(self) -> bool:
+        """Whether its rows are looked up, not multiplied."""
+        return self.kind == "Embedding"
 
 
 class Skeleton:
@@ -76,7 +81,8 @@ class Skeleton:
         self.model = _on_meta(folder, trust_remote_code)
         unfuse(self.model)
         self.blocks = find_blocks(self.model)
-        self._tied = tied_names(self.model)
+        tied = tied_names(self.model)
+        self._shared = {*tied, *tied.values()}
         self._names = stored_names(self.model, folder.names)
         self._check_complete()
 
@@ -108,7 +114,7 @@ class Skeleton:
         full = f"{name}.{attribute}"
         stored = self.written_name(full).removesuffix(f".{attribute}")
         return LinearInfo(
-            name, kind, rows, columns, self.block_index(name), name == self.head, full in self._tied, is_router,
+            name, kind, rows, columns, self.block_index(name), name == self.head, full in self._shared, is_router,
             "" if stored == name else stored,
         )  # fmt: skip
 

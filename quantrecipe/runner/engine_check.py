@@ -35,6 +35,8 @@ def _faults(recipe: Recipe, plan: Plan, form: str, engine: str) -> Iterator[tupl
         )
     if form in ("gptq", "gptq_v2"):
         yield from _gptq(recipe)
+    if engine in FUSING_ENGINES:
+        yield from _embeddings(plan, engine)
     if engine == "vllm":
         yield from _vllm(recipe, form)
         yield from _vllm_experts(plan, form)
@@ -45,6 +47,16 @@ def _faults(recipe: Recipe, plan: Plan, form: str, engine: str) -> Iterator[tupl
         head = next((module.name for module in plan.quantized if module.info.is_head), None)
         if head:  # it loads without an error and serves garbage (sglang#35358)
             yield f"SGLang reads no quantized output head in compressed-tensors: {head}", "add lm_head to ignore"
+
+
+def _embeddings(plan: Plan, engine: str) -> Iterator[tuple[str, str]]:
+    """vLLM has packed embeddings, symmetric ones, for some models (its issue 54304); SGLang none yet (PR 36137)."""
+    found = next((module.name for module in plan.quantized if module.info.is_embedding), None)
+    if found:
+        yield (
+            f"{engine} does not read an embedding quantized to bytes, as transformers does: {found}",
+            "leave it alone",
+        )
 
 
 def _gptq(recipe: Recipe) -> Iterator[tuple[str, str]]:

@@ -30,6 +30,7 @@ CAPABILITIES = Capabilities(
     devices=("cpu", "cuda"),
     transforms=("smoothquant", "awq", "outlier-suppression-plus", "hadamard", "rptq"),
     compensations=("lorc",),
+    embeddings=True,
     streams=True,
     resumes=True,
 )

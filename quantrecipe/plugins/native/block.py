@@ -184,7 +184,7 @@ class Worker:
         artefact.records.append(record)
         artefact.replaced.append(self.naming.alone(parameter))
         name = self.naming.written(parameter).removesuffix(".weight")
-        written = [*self.naming.format.tensors(quantized, layer.rounding is not None)]
+        written = [*self.naming.format.tensors(quantized, layer.planned.as_bytes)]
         for suffix, tensor in [*written, *(layer.rounding.tensors() if layer.rounding else ())]:
             artefact.tensors[f"{name}.{suffix}"] = tensor
 

@@ -35,12 +35,6 @@ def check_job(job: Job, form: Format) -> None:
 
 def _check_module(module: PlannedModule, group: Group) -> None:
     name, args = group.method.name, group.weights
-    if module.info.kind == "Embedding":
-        raise BackendError(
-            "the native backend cannot quantize embeddings",
-            value=module.name,
-            remedy="take Embedding out of the targets",
-        )
     able = NativeBackend().capabilities()
     if name not in able.methods:
         raise BackendError(
@@ -57,6 +51,23 @@ def _check_module(module: PlannedModule, group: Group) -> None:
     _check_symmetry(name, args)
     if group.input_activations is not None:
         check_input_args(group.input_activations, module.name, module.info.columns)
+    if module.info.is_embedding:
+        _check_embedding(module, group)
+
+
+def _check_embedding(module: PlannedModule, group: Group) -> None:
+    """A table of rows: codes and scales of each row alone, no inputs to round."""
+    args, remedy = group.weights, "give the embedding a group of its own, such as w8a16 by rtn"
+    bytes_each = args.type == "int" and args.num_bits == 8 and args.strategy in ("channel", "group")
+    if group.method.name != "rtn" or not bytes_each:
+        raise BackendError(
+            f"the embedding {module.name} cannot be quantized so",
+            value=f"{args.num_bits}-bit {args.type} {args.strategy} by {group.method.name}",
+            limit="8-bit integers, by channel or group, by rtn; transformers loads no packed embedding",
+            remedy=remedy,
+        )
+    if group.input_activations is not None:
+        raise BackendError("an embedding has no inputs to quantize", value=module.name, remedy=remedy)
 
 
 def _check_strategy(args: QuantizationArgs) -> None:

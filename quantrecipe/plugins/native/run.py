@@ -113,18 +113,22 @@ class _Run:
             hidden, seen = self._block(index, hidden, seen)
             self.job.progress.advance(1, block=self.skeleton.blocks[index].name)
         for layer in self._layers(None):
-            self.worker.quantize_layer(layer, None, outside)
+            if not layer.planned.info.is_embedding:
+                self.worker.quantize_layer(layer, None, outside)
         outside.witness = self._logits(seen)
         self._keep(count, outside)
 
     def _enter(self) -> tuple[Hidden, list[torch.Tensor], Artefact]:
-        """The streams in front of the first block, and what transforms have made of the embeddings before it."""
+        """The streams in front of the first block, and what transforms and quantizing have made of the embeddings."""
         sides = self._sides() if self.calibration is not None else frozenset()
         hidden: Hidden = {}
         self.skeleton.materialize_outside(self.dtype, self.job.device)
         if self.calibration is not None and "original" in sides:
             hidden["original"] = self.calibration.enter(loaded=True)
         outside = self._change_outside()
+        for layer in self._layers(None):
+            if layer.planned.info.is_embedding:
+                self.worker.quantize_layer(layer, None, outside)
         if self.calibration is not None and "quantized" in sides:
             hidden["quantized"] = self.calibration.enter(loaded=True)
         return hidden, self.witness.enter(loaded=True), outside

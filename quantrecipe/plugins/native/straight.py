@@ -109,7 +109,8 @@ class _Straight:
         began, tally = time.perf_counter(), Tally()
         quantized = joined(self._parts(module, tally), module.info.rows)
         name = self.naming.written(f"{module.name}.weight").removesuffix(".weight")
-        tensors = [(f"{name}.{suffix}", part) for suffix, part in self.naming.format.tensors(quantized, False)]
+        written = self.naming.format.tensors(quantized, module.as_bytes)
+        tensors = [(f"{name}.{suffix}", part) for suffix, part in written]
         return module, tensors, tally.record(module, quantized, time.perf_counter() - began)
 
     def _parts(self, module: PlannedModule, tally: Tally) -> Iterator[Matrix]:

@@ -29,8 +29,8 @@ class Format(Protocol):
     def storage(self, model_dtype: torch.dtype, compute_dtype: torch.dtype) -> Storage:
         """How grids are kept beside weights stored in ``model_dtype``, for loaders that use ``compute_dtype``."""
 
-    def tensors(self, matrix: Matrix, inputs_too: bool) -> Iterable[tuple[str, torch.Tensor]]:
-        """(suffix, tensor) of one module. inputs_too: its inputs are quantized as well."""
+    def tensors(self, matrix: Matrix, as_bytes: bool) -> Iterable[tuple[str, torch.Tensor]]:
+        """(suffix, tensor) of one module. as_bytes: ``PlannedModule.as_bytes``."""
 
     def config(self, plan: Plan) -> dict[str, Any]:
         """The ``quantization_config`` of config.json."""

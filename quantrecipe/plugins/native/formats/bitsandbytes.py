@@ -37,8 +37,8 @@ class BitsAndBytes:
         if len(kinds) > 1:
             raise _cannot("more than one scheme in a model", len(kinds), "one scheme for all layers")
         for module in plan.quantized:
-            if not module.info.is_plain:
-                raise _cannot("a layer that is no plain Linear", module.name, "torch's own Linear")
+            if not module.info.is_plain or module.info.is_embedding:
+                raise _cannot("what is no plain Linear", module.name, "torch's own Linear")
         weights = groups[0].weights
         if _is_int8(groups[0]):
             return
@@ -53,7 +53,7 @@ class BitsAndBytes:
         """Products in fp32, rounded to the dtype that is computed in."""
         return Storage(compute_dtype, torch.float32)
 
-    def tensors(self, matrix: Matrix, inputs_too: bool) -> Iterable[tuple[str, torch.Tensor]]:
+    def tensors(self, matrix: Matrix, as_bytes: bool) -> Iterable[tuple[str, torch.Tensor]]:
         """(suffix, tensor) of one module."""
         if isinstance(matrix, Codebook):
             return _four_bits(matrix)

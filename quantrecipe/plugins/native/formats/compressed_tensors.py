@@ -61,10 +61,10 @@ class CompressedTensors:
         """Scales in the model's dtype; loaders cast them before they multiply."""
         return Storage(model_dtype, compute_dtype)
 
-    def tensors(self, matrix: Matrix, inputs_too: bool) -> Iterable[tuple[str, torch.Tensor]]:
+    def tensors(self, matrix: Matrix, as_bytes: bool) -> Iterable[tuple[str, torch.Tensor]]:
         """weight_packed int32 [N, ceil(K b / 32)] or weight int8 or fp8 [N, K]; weight_scale; weight_zero_point."""
         if isinstance(matrix, Quantized):
-            return _integers(matrix, inputs_too)
+            return _integers(matrix, as_bytes)
         if isinstance(matrix, Float8):
             return _float8(matrix)
         if isinstance(matrix, Float4):
@@ -73,7 +73,7 @@ class CompressedTensors:
 
     def config(self, plan: Plan) -> dict[str, Any]:
         """The library's QuantizationConfig, without the keys that older readers refuse."""
-        groups = {name: _scheme(group, targets) for name, group, targets in _groups(plan)}
+        groups = {name: _scheme(modules[0], targets) for name, modules, targets in _groups(plan)}
         formats = {scheme.format for scheme in groups.values()}
         config = QuantizationConfig(
             config_groups=groups,
@@ -103,10 +103,10 @@ class CompressedTensors:
         return stored
 
 
-def _integers(matrix: Quantized, inputs_too: bool) -> Iterable[tuple[str, torch.Tensor]]:
+def _integers(matrix: Quantized, as_bytes: bool) -> Iterable[tuple[str, torch.Tensor]]:
     args, grid, codes = matrix.args, matrix.grid, matrix.codes
     whole = args.strategy == "tensor"
-    if inputs_too:
+    if as_bytes:
         yield "weight", codes
     else:
         yield "weight_packed", pack_to_int32(codes, args.num_bits)
@@ -114,7 +114,7 @@ def _integers(matrix: Quantized, inputs_too: bool) -> Iterable[tuple[str, torch.
     yield "weight_scale", grid.scale.reshape(1) if whole else grid.scale
     if grid.zero is not None:
         zero = grid.zero.to(torch.int8)
-        packed = not inputs_too and not whole
+        packed = not as_bytes and not whole
         yield "weight_zero_point", _pack_rows(zero, args.num_bits) if packed else _plain(zero, whole)
 
 
@@ -140,20 +140,22 @@ def _plain(zero: torch.Tensor, whole: bool) -> torch.Tensor:
     return zero.reshape(1) if whole else zero
 
 
-def _scheme(group: Group, targets: list[str]) -> QuantizationScheme:
+def _scheme(module: PlannedModule, targets: list[str]) -> QuantizationScheme:
+    group = module.group
+    assert group is not None
     inputs = group.input_activations
     return QuantizationScheme(
         targets=targets,
         weights=library_args(group.weights, getattr(group.method, "actorder", None)),
         input_activations=library_args(inputs) if inputs else None,
-        format=layout(group),
+        format=layout(group, module.as_bytes),
     )
 
 
-def layout(group: Group) -> str:
+def layout(group: Group, as_bytes: bool) -> str:
     """The library's name for how a group's weights are stored."""
     if group.weights.type == "int":
-        return INT if group.input_activations else PACKED
+        return INT if as_bytes else PACKED
     if group.weights.num_bits == 8:
         return FLOAT
     return MXFP4 if group.weights.group_size == MX_GROUP else NVFP4
@@ -186,27 +188,35 @@ def _without_new_keys(args: dict[str, Any] | None) -> dict[str, Any] | None:
     }
 
 
-def _groups(plan: Plan) -> list[tuple[str, Group, list[str]]]:
-    """(name, group, targets), such that every reader gives each module the group that the plan gives it.
+def _groups(plan: Plan) -> list[tuple[str, list[PlannedModule], list[str]]]:
+    """(name, modules of one layout, targets), such that every reader gives each module the plan's group.
 
-    Readers prefer a module's own name to its class, but differ over patterns; so the group with the most
-    modules is targeted by class and the others by full names. transformers takes the scheme of experts from the first
-    group with a pattern for them: beside other groups, one that has them all gets that pattern.
+    Readers prefer a module's own name to its class, but differ over patterns; so the group with the most linear
+    layers is targeted by class, the others and embeddings by full names. transformers takes the scheme of experts
+    from the first group with a pattern for them: beside other groups, one that has them all gets that pattern.
     """
     members: dict[str, list[PlannedModule]] = {}
+    bare = {one.group_name for one in plan.quantized if one.group and not one.group.input_activations}
+    both = {one.group_name for one in plan.quantized if not one.info.is_embedding} & bare
     for module in plan.quantized:
-        members.setdefault(module.group_name or "main", []).append(module)
-    largest = max(members, key=lambda name: len(members[name]))
-    found = []
-    for name, modules in members.items():
-        group = modules[0].group
-        if group is not None:
-            targets = _targets(plan, name, modules, name == largest) if len(members) > 1 else ["Linear"]
-            found.append((name, group, targets))
-    return found
+        name = module.group_name or "main"
+        apart = module.info.is_embedding and name in both
+        members.setdefault(f"{name}.embeddings" if apart else name, []).append(module)
+    linears = {name: sum(not one.info.is_embedding for one in modules) for name, modules in members.items()}
+    largest = max(linears, key=lambda name: linears[name])
+    return [
+        (name, modules, _targets(plan, name, modules, name == largest and linears[name] > 0))
+        for name, modules in members.items()
+    ]
 
 
 def _targets(plan: Plan, group_name: str, modules: list[PlannedModule], largest: bool) -> list[str]:
-    together = {one.group_name for one in plan.modules if one.info.is_expert} == {group_name}
-    listed = [name for one in modules if not (together and one.info.is_expert) for name in one.info.names]
-    return ([EXPERTS] if together else []) + (["Linear"] if largest else listed)
+    beside = len({one.group_name for one in plan.quantized}) > 1
+    together = beside and {one.group_name for one in plan.modules if one.info.is_expert} == {group_name}
+    listed = [
+        name
+        for one in modules
+        if not (together and one.info.is_expert) and (one.info.is_embedding or not largest)
+        for name in one.info.names
+    ]
+    return ([EXPERTS] if together else []) + (["Linear"] if largest else []) + listed

@@ -43,13 +43,15 @@ class Gptq:
         if weights.strategy == "tensor":
             raise _cannot("one scale a tensor", "strategy tensor", "strategies channel and group")
         for module in plan.quantized:
+            if module.info.is_embedding:
+                raise _cannot("a quantized embedding", module.name, "linear layers")
             _check_words(module.name, module.info.rows, module.info.columns, weights.num_bits)
 
     def storage(self, model_dtype: torch.dtype, compute_dtype: torch.dtype) -> Storage:
         """fp16 scales and products; v1 cannot store a zero point of 0."""
         return Storage(torch.float16, torch.float16, min_zero=1 if self.name == "gptq" else 0)
 
-    def tensors(self, matrix: Matrix, inputs_too: bool) -> Iterable[tuple[str, torch.Tensor]]:
+    def tensors(self, matrix: Matrix, as_bytes: bool) -> Iterable[tuple[str, torch.Tensor]]:
         """qweight int32 [K b / 32, N], qzeros int32 [G, N b / 32], scales fp16 [G, N], g_idx int32 [K].
 
         The packer adds 2^(b-1) to signed codes: unsigned codes as GPTQ has them.

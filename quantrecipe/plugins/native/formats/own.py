@@ -34,7 +34,7 @@ class Own:
         """Scales in the model's dtype, products in fp32; zero points need not be whole."""
         return Storage(model_dtype, torch.float32, whole_zeros=False)
 
-    def tensors(self, matrix: Matrix, inputs_too: bool) -> Iterable[tuple[str, torch.Tensor]]:
+    def tensors(self, matrix: Matrix, as_bytes: bool) -> Iterable[tuple[str, torch.Tensor]]:
         """``codes``, ``scale`` [N, G] and, where asymmetric, ``zero`` [N, G]."""
         if isinstance(matrix, Quantized):
             return _integers(matrix)
