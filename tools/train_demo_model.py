@@ -3,6 +3,10 @@
     python tools/fetch_texts.py TEXTS
     python tools/train_demo_model.py --texts TEXTS --out OUT
 
+Other sizes of either family at equal training (tools/train_family.py runs them): `--arch opt --hidden 128
+--intermediate 512 --tokens-per-parameter 4.8` sets the steps from the parameters outside the embeddings, and the
+decay to their last half.
+
 OUT receives `model/` (loadable with transformers), `texts/` (calibration, held-out and other-source text),
 `log.jsonl` and `checkpoint.pt`. A killed run goes on with `--resume`, and arrives where an unbroken one would:
 the batches depend on the seed and the step alone. The schedule is warm-up, constant, linear decay to zero, so
@@ -171,6 +175,21 @@ def build_model(args: argparse.Namespace, tokenizer: PreTrainedTokenizerFast) ->
     )
 
 
+def matrix_parameters(model: nn.Module) -> int:
+    """Parameters of the decoder blocks: what quantizing rounds, and what training tokens are counted against."""
+    embeddings = {
+        id(weight) for part in model.modules() if isinstance(part, nn.Embedding) for weight in part.parameters()
+    }
+    return sum(weight.numel() for weight in model.parameters() if id(weight) not in embeddings)
+
+
+def set_steps(args: argparse.Namespace, parameters: int) -> None:
+    """With `--tokens-per-parameter`, the steps that make so many tokens; the last half decays."""
+    if args.tokens_per_parameter is not None:
+        args.steps = math.ceil(args.tokens_per_parameter * parameters / (args.batch * args.sequence_length))
+        args.decay_steps = args.steps // 2
+
+
 def learning_rate(step: int, args: argparse.Namespace) -> float:
     """Warm-up, constant, then linear to zero over the last `decay_steps`."""
     warm = min(1.0, (step + 1) / args.warmup_steps)
@@ -285,6 +304,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--sequence-length", type=int, default=512)
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--decay-steps", type=int, default=7_500)
+    parser.add_argument("--tokens-per-parameter", type=float, help="instead of --steps and --decay-steps")
     parser.add_argument("--warmup-steps", type=int, default=100)
     parser.add_argument("--batch", type=int, default=2, help="windows in a step")
     parser.add_argument("--lr", type=float, default=1e-3)
@@ -313,8 +333,11 @@ def main() -> None:
     documents = encode(tokenizer, split.train)
     model = build_model(args, tokenizer).to(args.device)
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    matrices = matrix_parameters(model)
+    set_steps(args, matrices)
     tokens = sum(map(len, documents))
-    print(f"{parameters} parameters, {len(documents)} documents, {tokens} training tokens", flush=True)
+    print(f"{parameters} parameters ({matrices} in blocks), {args.steps} steps, {len(documents)} documents, "
+          f"{tokens} training tokens", flush=True)  # fmt: skip
     counts = np.bincount(np.concatenate(documents), minlength=args.vocab)
     np.savetxt(args.out / "token_counts.txt", counts, fmt="%d")  # for the unigram baseline
     train(model, tokenizer, documents, args)

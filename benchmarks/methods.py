@@ -1,0 +1,107 @@
+"""Every method, transform and compensation of the native backend, on one model, through ``qrun``, in one table.
+
+    python benchmarks/methods.py STORE                      # the demo model
+    python benchmarks/methods.py STORE --model SmolLM2-135M # a folder
+    python benchmarks/methods.py --speed SmolLM2-135M --peer hqq=PYTHON …
+
+Each recipe runs whole (quantize, finish, verify by another loader, evaluate), in a process of its own. A row is kept
+in STORE when it is done, so that a stopped run goes on. CPU seconds, since wall time depends on who else is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from method_rows import ROWS
+from rows import LARGE, MISSING, SMALL, Row, Store, measure_run
+
+from quantrecipe.errors import QuantRecipeError
+
+HEAD = (
+    "| recipe | perplexity | against the original | KL | agreement | bits a weight | CPU s | peak MB | read back by |"
+)
+
+
+def settled(model: str, name: str) -> Row:
+    """The row of that name, in the setting that suits the model."""
+    return Row(model, name, ROWS[name], SMALL if Path(model).name == "demo" else LARGE)
+
+
+def carry_out(row: Row, store: Store) -> str | None:
+    """Run one row in a process of its own; why not, where it cannot be."""
+    with tempfile.TemporaryDirectory(prefix="methods-") as place:
+        command = [sys.executable, __file__, str(store.folder), "--model", row.model, "--run", row.name]
+        process = subprocess.run(command, cwd=place, env=os.environ, capture_output=True, text=True, check=False)
+    return None if process.returncode == 0 else process.stderr.strip().rpartition("\n")[2]
+
+
+def run_here(row: Row, store: Store) -> int:
+    """What the process of a row does."""
+    try:
+        store.write(row, measure_run(row))
+    except QuantRecipeError as error:
+        print(error.line(), file=sys.stderr)
+        return 2
+    return 0
+
+
+def line(name: str, found: dict[str, Any] | None) -> str:
+    """One row of the table."""
+    if found is None or "measures" not in found:
+        return f"| {name} |" + f" {MISSING} |" * 8
+    measures, increase = found["measures"], found["measures"]["increase"]
+    low, high = (math.nan if x is None else x for x in (increase["low"], increase["high"]))
+    shown = (
+        name,
+        f"{measures['quantized_perplexity']:.3f}",
+        f"{increase['value']:+.2%} ({low:+.2%} … {high:+.2%})",
+        f"{measures['kl']['value']:.4f}",
+        f"{measures['agreement']['value']:.1%}",
+        f"{found['size']['bits_per_weight']:.3f}",
+        f"{found['cpu_seconds']['quantize']:.1f}",
+        f"{found['peak_memory'] / 1e6:.0f}",
+        found["loader"],
+    )
+    return "| " + " | ".join(shown) + " |"
+
+
+def table(model: str, store: Store) -> str:
+    """All rows, measured or not, and what was left out."""
+    found = {name: store.read(settled(model, name)) for name in ROWS}
+    lines = [HEAD, "|---|--:|--:|--:|--:|--:|--:|--:|---|", *(line(name, one) for name, one in found.items())]
+    missing = [name for name, one in found.items() if one is None or "measures" not in one]
+    first = next((one for one in found.values() if one is not None and "measures" in one), None)
+    tail = [f"original perplexity {first['measures']['perplexity']:.3f}"] if first else []
+    tail += [f"Not measured: {', '.join(missing)}."] if missing else []
+    return "\n".join([*lines, "", *tail])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("store", type=Path)
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS)
+    parser.add_argument("--table", action="store_true", help="measure nothing, print what is there")
+    parser.add_argument("--run", choices=ROWS, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    store = Store(args.store.absolute())
+    model = args.model if args.model == "demo" else str(Path(args.model).absolute())
+    if args.run:
+        raise SystemExit(run_here(settled(model, args.run), store))
+    for name in () if args.table else args.rows:
+        row = settled(model, name)
+        if "measures" not in (store.read(row) or {}):
+            refused = carry_out(row, store)
+            print(f"{name}: {refused or 'done'}", file=sys.stderr, flush=True)
+    print(table(model, store))
+
+
+if __name__ == "__main__":
+    main()
