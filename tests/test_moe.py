@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from quantrecipe.errors import RecipeError
+from quantrecipe.modeling.digest import digest
 from quantrecipe.modeling.experts import Experts, Layout, expert_tensor, fuse, unfuse
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.plan import ROUTER_RULE, make_plan
 from quantrecipe.modeling.skeleton import LinearInfo, Skeleton
 from quantrecipe.plugins.native.backend import NativeBackend
 from quantrecipe.plugins.native.load import load
-from quantrecipe.plugins.native.record import digest
 from quantrecipe.recipe import Recipe
 from quantrecipe.runner.engine_check import check_engine
 from quantrecipe.runner.moe_readers import why_not_transformers

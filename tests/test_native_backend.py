@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from quantrecipe.errors import BackendError, ModelError
+from quantrecipe.modeling.digest import digest
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.formats import read_dequantized
 from quantrecipe.plugins.native.activations import Rounding, apply_scheme
 from quantrecipe.plugins.native.backend import NativeBackend
 from quantrecipe.plugins.native.load import load
-from quantrecipe.plugins.native.record import digest
 from quantrecipe.schemes import QuantizationArgs
 from tests import families
 from tests.native_jobs import load_with_transformers, make_job, quantize, tokens

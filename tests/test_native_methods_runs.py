@@ -118,7 +118,7 @@ def test_our_own_layout_reads_back(name: str, tmp_path: Path) -> None:
     checkpoint = quantize(model, tmp_path / "out", {"main": OWN[name]}, "quantrecipe")
     loaded = load(checkpoint.path, "cpu")
     for record in checkpoint.layers:
-        from quantrecipe.plugins.native.record import digest
+        from quantrecipe.modeling.digest import digest
 
         assert digest(loaded.get_submodule(record.name).weight) == record.digest
 

@@ -250,12 +250,17 @@ def find_blocks(model: nn.Module) -> list[Block]:
     return [Block(f"{name}.{index}", block) for index, block in enumerate(blocks)]
 
 
+def is_transposed(module: nn.Module) -> bool:
+    """Whether the module stores its weight as [K, N], as GPT-2's Conv1D does."""
+    return type(module).__name__ == "Conv1D"
+
+
 def _kind(module: nn.Module) -> Kind | None:
     if isinstance(module, nn.Linear):
         return "Linear" if type(module) is nn.Linear else "LinearSubclass"
     if isinstance(module, nn.Embedding):
         return "Embedding"
-    if type(module).__name__ == "Conv1D":
+    if is_transposed(module):
         return "Conv1D"
     return "Other" if any(parameter.dim() > 1 for parameter in module.parameters(recurse=False)) else None
 

@@ -16,17 +16,17 @@ from quantrecipe.rules.prediction_features import Query
 from quantrecipe.rules.prediction_model import Place, PredictionModel, shipped
 from quantrecipe.rules.prediction_rows import conflicts, nearest_rows
 from quantrecipe.rules.prediction_scale import COLLAPSE, logistic_quantile, to_latent, to_loss
+from quantrecipe.rules.quantiles import Quantiles
 
 if TYPE_CHECKING:
     from quantrecipe.rules.prediction_accuracy import AccuracyPrediction
 
-INTERVAL = 0.8
 SOURCE_WIDTH = 0.13  # logistic width of the sources' own effects: sd 0.23 in the fit x sqrt(3) / pi
 # By judgement, not fitted: share of a model's own width that two schemes of one method do not have in common.
 SAME_METHOD = 0.35
 
 
-class Prediction:
+class Prediction(Quantiles):
     """An answer; immutable. Increases are fractions: 0.012 = +1.2 % perplexity."""
 
     __slots__ = ("_model", "_place", "_query", "metric")
@@ -64,21 +64,6 @@ class Prediction:
         if self._place is None:
             return 0.0
         return math.expm1(to_loss(self._place.z + self._place.width * logistic_quantile(p)))
-
-    @property
-    def relative_increase(self) -> float:
-        """Median."""
-        return self.quantile(0.5)
-
-    @property
-    def low(self) -> float:
-        """Lower end of the 80 % interval."""
-        return self.quantile((1 - INTERVAL) / 2)
-
-    @property
-    def high(self) -> float:
-        """Upper end of the 80 % interval."""
-        return self.quantile((1 + INTERVAL) / 2)
 
     @property
     def collapse_probability(self) -> float:
@@ -138,14 +123,6 @@ class Prediction:
             return _better_absolute(self, other)
         width = math.hypot(_own(self, other), _own(other, self))
         return _logistic((other._place.z - self._place.z) / width)
-
-    def to_json(self) -> dict[str, Any]:
-        """DESIGN.md's "quality" object."""
-        return {
-            "metric": self.metric, "baseline": self.baseline, "relative_increase": self.relative_increase,
-            "low": self.low, "high": self.high, "support": self.support, "note": self.note,
-            "evidence": [row.to_json() for row in self.nearest],
-        }  # fmt: skip
 
 
 def accuracy(prediction: Prediction, metric: str = "accuracy") -> AccuracyPrediction:

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from quantrecipe.errors import QuantRecipeError, did_you_mean
 from quantrecipe.rules.evidence_row import EvidenceRow
-from quantrecipe.rules.prediction import INTERVAL, Prediction
+from quantrecipe.rules.prediction import Prediction
 from quantrecipe.rules.prediction_features import Query
 from quantrecipe.rules.prediction_model import NEAR_BITS, NEAR_SIZE, SAME_SIZE, PredictionModel
 from quantrecipe.rules.prediction_rows import method_distance, nearest_rows, rows
 from quantrecipe.rules.prediction_scale import logistic_quantile, to_loss
+from quantrecipe.rules.quantiles import Quantiles
 
 #: metric of an answer -> what it means.
 METRICS = {
@@ -68,7 +69,7 @@ def lost_share(row: EvidenceRow) -> float | None:
     return scale * (row.baseline - row.value) / above if above >= LEAST_SCORE else None
 
 
-class AccuracyPrediction:
+class AccuracyPrediction(Quantiles):
     """An answer in accuracy: changes as fractions of the score above guessing; -0.01 = a hundredth of it lost.
 
     ``relative_increase`` (the median), ``low`` and ``high`` (80 % of what other papers would print) are negative
@@ -93,21 +94,6 @@ class AccuracyPrediction:
         if place is None:
             return 0.0
         return -self._shape.lost(to_loss(place.z + self._shape.stretch * place.width * q), q)
-
-    @property
-    def relative_increase(self) -> float:
-        """Median."""
-        return self.quantile(0.5)
-
-    @property
-    def low(self) -> float:
-        """Lower end of the 80 % interval: the larger loss."""
-        return self.quantile((1 - INTERVAL) / 2)
-
-    @property
-    def high(self) -> float:
-        """Upper end of the 80 % interval."""
-        return self.quantile((1 + INTERVAL) / 2)
 
     @property
     def support(self) -> int:
@@ -135,14 +121,6 @@ class AccuracyPrediction:
             return "nothing is quantized: zero by definition"
         rest = f"{METRICS[self.metric]}; a function of the predicted perplexity"
         return rest if self.support else f"no evidence: {rest}"
-
-    def to_json(self) -> dict[str, Any]:
-        """The same fields as a prediction of perplexity."""
-        return {
-            "metric": self.metric, "baseline": self.baseline, "relative_increase": self.relative_increase,
-            "low": self.low, "high": self.high, "support": self.support, "note": self.note,
-            "evidence": [row.to_json() for row in self.nearest],
-        }  # fmt: skip
 
     def _counts(self, row: EvidenceRow) -> bool:
         return TASKS.get(row.metric, ("", 0))[0] == self.metric and lost_share(row) is not None

@@ -11,7 +11,7 @@ import torch
 
 from quantrecipe.errors import DamageError, QuantRecipeError
 from quantrecipe.modeling.adapter import ADAPTER, PREFIX, adapter_tensors, attach_adapter
-from quantrecipe.runner.digests import digest
+from quantrecipe.modeling.digest import digest
 from quantrecipe.runner.sources import Source, Whole
 
 

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 
 from quantrecipe.errors import QuantRecipeError
+from quantrecipe.modeling.digest import digest
 from quantrecipe.modeling.experts import single_names
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.names import stored_names
 from quantrecipe.runner.adapters import adapter_faults
-from quantrecipe.runner.digests import digest
 from quantrecipe.runner.meter import peak_memory
 from quantrecipe.runner.reader_check import compare_with_reader
 from quantrecipe.runner.sources import Source, open_source

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from quantrecipe.modeling.divergence import kl_divergence
 from quantrecipe.runner.sources import Source
 
 SLACK = 4.0
@@ -33,10 +34,10 @@ def compare_witness(source: Source, path: Path, dtype: torch.dtype) -> dict[str,
     tokens, saved = held["tokens"], held["logits"].double()
     found = source.logits(tokens, dtype)
     finer = source.logits(tokens, torch.float64 if dtype == torch.float32 else torch.float32)
-    noise = float(_kl(finer, found).mean())
+    noise = float(kl_divergence(finer, found).mean())
     report: dict[str, Any] = {
         "tokens": tokens.numel(),
-        "kl": float(_kl(saved, found).mean()),
+        "kl": float(kl_divergence(saved, found).mean()),
         "kl_limit": max(SLACK**2 * noise, LEAST_KL),
         "kl_rounding": noise,
         "agreement": float((saved.argmax(-1) == found.argmax(-1)).double().mean()),
@@ -54,12 +55,6 @@ def _faults(report: dict[str, Any]) -> list[str]:
     if report["flips_unexplained"]:
         faults.append(f"{report['flips_unexplained']} most likely tokens changed beyond what rounding explains")
     return faults
-
-
-def _kl(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """KL(first || second) of every position, in nats."""
-    log_first, log_second = first.log_softmax(-1), second.log_softmax(-1)
-    return (log_first.exp() * (log_first - log_second)).sum(-1)
 
 
 def _unexplained_flips(saved: torch.Tensor, found: torch.Tensor, finer: torch.Tensor) -> int:

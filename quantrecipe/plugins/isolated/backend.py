@@ -119,11 +119,11 @@ class IsolatedBackend:
         """KL between the model that was saved and what was reloaded; None where the library keeps no model to ask."""
         from safetensors.torch import load_file
 
-        from quantrecipe.plugins.isolated.records import kl
+        from quantrecipe.modeling.divergence import kl_divergence
 
         if not saved.exists():
             return None
-        found = kl(load_file(saved)["logits"], reloaded)
+        found = float(kl_divergence(load_file(saved)["logits"], reloaded).mean())
         if not found <= SAME_MODEL:
             raise DamageError(
                 f"the checkpoint that {self.name} saved reloads to another model",

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from quantrecipe.modeling.folder import ModelFolder
+from quantrecipe.modeling.skeleton import Skeleton
 from quantrecipe.plugins.contract import Job
 
 PROTOCOL = 1
@@ -19,6 +20,7 @@ WITNESS_ANSWER = "witness-answer.safetensors"
 
 def quantize_job(job: Job, scratch: Path) -> Path:
     """Write the order to quantize; its path."""
+    skeleton = Skeleton(ModelFolder.open(job.model_path), job.trust_remote_code)
     calibration = None
     if job.calibration is not None and job.plan.needs_calibration:
         calibration = scratch / "calibration.safetensors"
@@ -42,7 +44,7 @@ def quantize_job(job: Job, scratch: Path) -> Path:
     order = {
         **common("quantize", job.model_path, job.device, job.recipe.calibration.seed, job.trust_remote_code),
         "output": str(job.output_path.resolve()),
-        "dtype": _dtype(job.model_path),
+        "dtype": str(skeleton.dtype).removeprefix("torch."),
         "format": job.format,
         "modules": modules,
         "kept": kept,
@@ -69,18 +71,6 @@ def common(task: str, model: Path, device: str, seed: int, trust_remote_code: bo
         "threads": torch.get_num_threads(),
         "trust_remote_code": trust_remote_code,
     }
-
-
-def _dtype(folder: Path) -> str:
-    """The dtype of most of the stored numbers, such as ``bfloat16``."""
-    counts: dict[str, int] = {}
-    model = ModelFolder.open(folder)
-    for name in model.names:
-        info = model.info(name)
-        if info.dtype.is_floating_point:
-            key = str(info.dtype).removeprefix("torch.")
-            counts[key] = counts.get(key, 0) + info.nbytes
-    return max(counts, key=lambda key: counts[key]) if counts else "float32"
 
 
 def _write(order: dict[str, Any], path: Path) -> Path:

@@ -9,15 +9,15 @@ from pathlib import Path
 import torch
 
 from quantrecipe.errors import DamageError
+from quantrecipe.modeling.digest import digest
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.formats import READERS, method_of, quantization_config, reader_of
+from quantrecipe.modeling.formats.reader import Reader
 from quantrecipe.modeling.plan import PlannedModule
-from quantrecipe.modeling.skeleton import Skeleton
+from quantrecipe.modeling.skeleton import Skeleton, is_transposed
 from quantrecipe.modeling.stream import compute_dtype
 from quantrecipe.plugins.contract import Job, LayerRecord
 from quantrecipe.plugins.isolated.remote_model import RemoteModel
-from quantrecipe.plugins.native.linear import is_transposed
-from quantrecipe.plugins.native.record import digest
 
 #: Relative distance between two readers of one weight: each may round it once, to bf16 at the coarsest.
 READERS_AGREE = 2.0**-7
@@ -31,6 +31,7 @@ def records(job: Job, reloaded: RemoteModel) -> Iterator[LayerRecord]:
     folder = ModelFolder.open(job.model_path)
     skeleton = Skeleton(folder, job.trust_remote_code)
     made = _safetensors(job.output_path)
+    reader = _reader(made) if made else None
     stored = stored_bytes(made, job.plan.by_name()) if made else {}
     dtype = compute_dtype(skeleton.dtype, job.device)
     for planned in job.plan.quantized:
@@ -39,16 +40,14 @@ def records(job: Job, reloaded: RemoteModel) -> Iterator[LayerRecord]:
         if is_transposed(skeleton.model.get_submodule(planned.name)):
             weight = weight.t()
         served = reloaded.weight(planned.name, planned.info.columns)
-        read = read_by_format(made, name.removesuffix(".weight"), dtype) if made else None
+        read = reader.decode(made, name.removesuffix(".weight")).weight(dtype).to(dtype) if made and reader else None
         yield _record(planned, weight, served.float(), stored, _digest(planned.name, served, read))
 
 
-def read_by_format(folder: ModelFolder, module: str, dtype: torch.dtype) -> torch.Tensor | None:
-    """The weight as the format's rules give it, by quantrecipe's reader; None where it knows no such format."""
+def _reader(folder: ModelFolder) -> Reader | None:
+    """quantrecipe's own, which goes by the format's rules; None where it knows no such format."""
     config = quantization_config(folder.config, folder.path)
-    if not config or method_of(config) not in READERS:
-        return None
-    return reader_of(folder).decode(folder, module).weight(dtype).to(dtype)
+    return reader_of(folder) if config and method_of(config) in READERS else None
 
 
 def _digest(name: str, served: torch.Tensor, read: torch.Tensor | None) -> str:
@@ -98,9 +97,3 @@ def _record(
         digest=sha256,
         seconds=0.0,
     )
-
-
-def kl(first: torch.Tensor, second: torch.Tensor) -> float:
-    """Mean KL(first || second) in nats over all positions of two logits [..., vocabulary]."""
-    log_first, log_second = first.double().log_softmax(-1), second.double().log_softmax(-1)
-    return float((log_first.exp() * (log_first - log_second)).sum(-1).mean())

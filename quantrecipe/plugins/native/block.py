@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from quantrecipe.errors import ModelError
+from quantrecipe.modeling.digest import digest
 from quantrecipe.modeling.skeleton import Skeleton
 from quantrecipe.plugins.contract import LayerRecord
 from quantrecipe.plugins.native.activations import Rounding, quantized_inputs
@@ -17,7 +18,7 @@ from quantrecipe.plugins.native.hessian import Hessian
 from quantrecipe.plugins.native.layers import Layer, quantize_layer
 from quantrecipe.plugins.native.linear import get_weight
 from quantrecipe.plugins.native.qparams import Matrix, Storage
-from quantrecipe.plugins.native.record import digest, output_error, relative_error
+from quantrecipe.plugins.native.record import output_error, relative_error
 from quantrecipe.plugins.native.stages import Block, Compensated, Parameters, Stages
 from quantrecipe.plugins.native.walk import Run, Walk
 

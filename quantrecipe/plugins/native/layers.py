@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from quantrecipe.errors import BackendError, ModelError
+from quantrecipe.modeling.digest import digest
 from quantrecipe.modeling.plan import PlannedModule
 from quantrecipe.plugins.contract import LayerRecord
 from quantrecipe.plugins.native.activations import Rounding
@@ -18,7 +19,7 @@ from quantrecipe.plugins.native.hessian import Hessian
 from quantrecipe.plugins.native.linear import get_weight, set_weight
 from quantrecipe.plugins.native.methods.registry import Problem, solve
 from quantrecipe.plugins.native.qparams import Matrix, Storage
-from quantrecipe.plugins.native.record import digest, output_error, relative_error
+from quantrecipe.plugins.native.record import output_error, relative_error
 from quantrecipe.recipe import Group, RtnMethod
 
 

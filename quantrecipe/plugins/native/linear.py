@@ -5,10 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-
-def is_transposed(module: nn.Module) -> bool:
-    """Whether the module stores its weight as [K, N]."""
-    return type(module).__name__ == "Conv1D"
+from quantrecipe.modeling.skeleton import is_transposed
 
 
 def columns_of(module: nn.Module) -> int:

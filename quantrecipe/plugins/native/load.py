@@ -12,7 +12,7 @@ from quantrecipe.modeling.adapter import attach_adapter
 from quantrecipe.modeling.experts import DOWN, expert_layouts, fuse
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.formats import quantization_config, reader_of
-from quantrecipe.plugins.native.linear import is_transposed
+from quantrecipe.modeling.skeleton import is_transposed
 
 
 def load(folder: Path, device: str, dtype: torch.dtype | None = None) -> nn.Module:

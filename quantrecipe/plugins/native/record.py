@@ -1,23 +1,10 @@
-"""What became of a layer: errors, digest and bytes."""
+"""What a layer lost."""
 
 from __future__ import annotations
-
-import hashlib
 
 import torch
 
 from quantrecipe.plugins.native.hessian import Hessian
-
-
-def digest(weight: torch.Tensor) -> str:
-    """sha256 over the bytes of a weight, row by row."""
-    return hashlib.sha256(digest_bytes(weight)).hexdigest()
-
-
-def digest_bytes(weight: torch.Tensor) -> memoryview:
-    """The bytes of a weight, row by row."""
-    flat = weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    return flat.numpy().data
 
 
 def relative_error(weight: torch.Tensor, served: torch.Tensor) -> float:

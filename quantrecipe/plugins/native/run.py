@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from quantrecipe.modeling.digest import digest
 from quantrecipe.modeling.experts import send_everyone
 from quantrecipe.modeling.files import remove
 from quantrecipe.modeling.folder import ModelFolder
@@ -24,7 +25,6 @@ from quantrecipe.plugins.native.formats import format_named
 from quantrecipe.plugins.native.kv_cache import BlockCache, check_reachable
 from quantrecipe.plugins.native.layers import Layer
 from quantrecipe.plugins.native.make_stages import make_stages
-from quantrecipe.plugins.native.record import digest
 from quantrecipe.plugins.native.rest import IN_OUTPUT, assemble
 from quantrecipe.plugins.native.scratch import Kept, Scratch
 from quantrecipe.plugins.native.stages import Block, Parameters, Side, Stages

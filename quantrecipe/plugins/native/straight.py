@@ -16,6 +16,7 @@ from contextlib import closing
 
 import torch
 
+from quantrecipe.modeling.digest import digest_bytes
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.plan import PlannedModule
 from quantrecipe.modeling.skeleton import Skeleton
@@ -27,7 +28,6 @@ from quantrecipe.plugins.native.checks import check_job
 from quantrecipe.plugins.native.formats import format_named
 from quantrecipe.plugins.native.layers import check_finite, choose_codes
 from quantrecipe.plugins.native.qparams import Matrix, joined
-from quantrecipe.plugins.native.record import digest_bytes
 from quantrecipe.plugins.native.rest import write_configs, write_unchanged
 from quantrecipe.plugins.native.shard_log import ShardLog
 from quantrecipe.plugins.native.stages import Stages

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import torch
 
 from quantrecipe.errors import ModelError
+from quantrecipe.modeling.digest import digest
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.formats import Decoded, Reader, reader_of
 from quantrecipe.modeling.formats.gptq import GptqReader
 from quantrecipe.runner.checks.provenance import Provenance
 from quantrecipe.runner.checks.report import Integrity
-from quantrecipe.runner.digests import digest
 
 #: Scales of inputs and caches, which belong to no matrix.
 LOOSE_SCALES = (".input_scale", ".k_scale", ".v_scale", ".q_scale", ".output_scale")

@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from quantrecipe.modeling.skeleton import find_blocks
-from quantrecipe.plugins.native.linear import is_transposed
+from quantrecipe.modeling.skeleton import find_blocks, is_transposed
 from quantrecipe.plugins.native.transforms.norms import NormFacts, norm_facts
 
 TOKENS = 3

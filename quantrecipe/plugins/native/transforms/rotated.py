@@ -15,8 +15,7 @@ import torch
 
 from quantrecipe.errors import BackendError
 from quantrecipe.modeling.folder import ModelFolder
-from quantrecipe.modeling.skeleton import Skeleton
-from quantrecipe.plugins.native.linear import is_transposed
+from quantrecipe.modeling.skeleton import Skeleton, is_transposed
 from quantrecipe.plugins.native.transforms.norms import NormFacts
 from quantrecipe.plugins.native.transforms.outside import Outside, outside
 from quantrecipe.plugins.native.transforms.probe import probes

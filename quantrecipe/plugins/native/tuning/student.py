@@ -8,8 +8,9 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from quantrecipe.modeling.skeleton import is_transposed
 from quantrecipe.plugins.native.layers import Layer
-from quantrecipe.plugins.native.linear import get_weight, is_transposed
+from quantrecipe.plugins.native.linear import get_weight
 from quantrecipe.plugins.native.methods.rtn import rtn
 from quantrecipe.plugins.native.qparams import Matrix, Storage
 from quantrecipe.plugins.native.straight_through import straight_through
