@@ -6,8 +6,10 @@
 // number of a group. Four weights in one multiply-add: with codes c in the bytes of a word, c multiplier + (128 - 8
 // multiplier) stays within each byte, whatever the sign, and is the int8 weight with its top bit turned.
 // Units are those of the 4-bit layout, with byte b of word w: column 16 t + 4 w + b; low nibble row g, high nibble row g + 8.
-// Macros: SCALAR f16 | bf16 (of y and bias), GROUPED, ROWS (of x, a tile), OUTPUT_WARPS, COLUMN_WARPS, STAGES.
+// Macros: SCALAR f16 | bf16 (of y and bias), GROUPED, ROWS (of x, a tile: 8, 16, 32 or 64).
 #include "weights_first.cuh"
+
+constexpr int OUTPUT_WARPS = ROWS < 64 ? 2 : 4, COLUMN_WARPS = ROWS < 64 ? 4 : 1, STAGES = 4;
 
 struct FourByEight {
   using Number = int;

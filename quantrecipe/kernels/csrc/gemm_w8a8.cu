@@ -1,11 +1,12 @@
 // y = x_scale (x - x_zero) (w w_scale)^T + bias in int8: both operands by cp.async and ldmatrix, mma.m16n8k32, exact sums.
 //
-// Macros: SCALAR f16 | bf16 (of y and bias), ROWS x OUTPUTS a tile, ROW_WARPS x OUTPUT_WARPS warps, COLUMNS (bytes of K a
-// stage: 64 | 128), STAGES, OUTLIERS 0 | 1: columns of x that were left out of the codes are multiplied in 16 bits in the
-// same launch (LLM.int8, arXiv:2208.07339 section 3.2).
-#include "stripes.cuh"
+// Macros: SCALAR f16 | bf16 (of y and bias), ROWS (of x, a tile: 16, 64 or 128), OUTLIERS 0 | 1: columns of x that were left
+// out of the codes are multiplied in 16 bits in the same launch (LLM.int8, arXiv:2208.07339 section 3.2).
 #include "outliers.cuh"
+#include "stripes.cuh"
 
+constexpr int OUTPUTS = ROWS == 16 ? 64 : 128, ROW_WARPS = ROWS == 16 ? 1 : 2, OUTPUT_WARPS = 4;
+constexpr int COLUMNS = 128, STAGES = ROWS == 16 ? 4 : 3;  // bytes of K a stage; 96 KiB at the most
 constexpr int THREADS = 32 * ROW_WARPS * OUTPUT_WARPS, CHUNKS = COLUMNS / 16;  // of a row of a stage, 16 bytes each
 constexpr int X_BYTES = ROWS * COLUMNS, STAGE_BYTES = X_BYTES + OUTPUTS * COLUMNS;
 constexpr int M_TILES = ROWS / ROW_WARPS / 16, N_TILES = OUTPUTS / OUTPUT_WARPS / 8;  // of a warp: 16 rows, 8 outputs
@@ -31,7 +32,7 @@ struct Operands {
 
 // Eight rows' pieces of the same chunk, which ldmatrix takes together, lie in different banks.
 __device__ __forceinline__ int place(int row, int chunk) {
-  return 16 * (row * CHUNKS + (CHUNKS == 8 ? chunk ^ (row & 7) : chunk ^ (row / 2 & 3)));
+  return 16 * (row * CHUNKS + (chunk ^ (row & 7)));
 }
 
 template <int COUNT>

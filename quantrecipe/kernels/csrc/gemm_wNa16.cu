@@ -2,8 +2,12 @@
 //
 // cp.async brings x and units in STAGES stages; codes become A fragments in registers, scaled there, and meet x, read
 // sixteen bytes a lane (as much as ldmatrix.x4 brings; units order their columns so that this is a B fragment).
-// Macros: SCALAR f16 | bf16, BITS, ZEROS 0 | 1, ROWS (of x, a tile), OUTPUT_WARPS, COLUMN_WARPS, STAGES.
+// Macros: SCALAR f16 | bf16, BITS, ZEROS 0 | 1, ROWS (of x, a tile: 16, 32 or 64).
 #include "weights_first.cuh"
+
+// Few rows: narrow tiles, so that stripes are cut less often, their columns shared by four warps. STAGES fit 99 KiB.
+constexpr int OUTPUT_WARPS = ROWS < 64 ? 2 : 4, COLUMN_WARPS = ROWS < 64 ? 4 : 1;
+constexpr int STAGES = ROWS == 32 && BITS > 4 ? 3 : 4;
 
 struct WeightOnly {
   using Number = float;
