@@ -50,7 +50,9 @@ def _single(low: int) -> Plane:
 
 
 def _bytes() -> Plane:
-    return Plane(0, 8, tuple(2 * j + r for j, _, r, _ in _numbered()), tuple(16 * h + 8 * e for _, h, _, e in _numbered()))
+    return Plane(
+        0, 8, tuple(2 * j + r for j, _, r, _ in _numbered()), tuple(16 * h + 8 * e for _, h, _, e in _numbered())
+    )
 
 
 PLANES = {
