@@ -1,8 +1,8 @@
 """CUDA's layout of packed codes, one a width: units of 16 rows by 64 columns, as csrc/wna16_decode.cuh reads them.
 
-packed int32 [ceil(N / 16), ceil(K / 64), 32 b]. A unit is its planes, one after the other, each lane by lane (8 bits: two
-planes of four words a lane). Lane 4 g + t owns rows g and g + 8, columns 16 t … 16 t + 15; its 32 codes are numbered by
-(j, h, r, e): row g + 8 r, column 16 t + 4 j + 2 h + e. Rows and columns that a matrix lacks hold code 0.
+packed int32 [ceil(N / 16), ceil(K / 64), 32 b]. A unit is its planes, one after the other, each lane by lane (8 bits:
+two planes of four words a lane). Lane 4 g + t owns rows g and g + 8, columns 16 t … 16 t + 15; its 32 codes are
+numbered by (j, h, r, e): row g + 8 r, column 16 t + 4 j + 2 h + e. Rows and columns that a matrix lacks hold code 0.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CHUNK = 1 << 22  # codes that are packed at once: they stand as int64 meanwhile
 
 @dataclass(frozen=True, slots=True)
 class Plane:
-    """``bits`` of every code from bit ``low`` on. words, shifts: where each of a lane's 32 codes goes, 4 words a plane at most."""
+    """``bits`` of every code from bit ``low`` on. words, shifts: where each of a lane's 32 codes goes."""
 
     low: int
     bits: int
