@@ -79,7 +79,8 @@ LAYOUTS["cuda"] = Layout(codes=packed_shape, w4a8=lambda rows, columns: packed_s
 
 def pack_units(codes: torch.Tensor, planes: tuple[Plane, ...]) -> torch.Tensor:
     """Codes uint8 [N, K] -> packed; ``planes``: PLANES[b] or FOUR_BY_EIGHT. Once a layer, in torch, on any device."""
-    shape, dtype = packed_shape(*codes.shape, sum(plane.bits for plane in planes))
+    rows, columns = codes.shape
+    shape, dtype = packed_shape(rows, columns, sum(plane.bits for plane in planes))
     packed = torch.empty(shape, dtype=dtype, device=codes.device)
     step = max(1, CHUNK // (ROWS * COLUMNS * shape[1]))
     for start in range(0, shape[0], step):
@@ -98,9 +99,10 @@ def _lanes(codes: torch.Tensor) -> torch.Tensor:
 def _pack_plane(lanes: torch.Tensor, plane: Plane) -> torch.Tensor:
     order = sorted(range(CODES), key=plane.words.__getitem__)
     shifts = torch.tensor([plane.shifts[i] for i in order], device=lanes.device)
-    values = (lanes[..., order] >> plane.low & (2**plane.bits - 1)) << shifts
-    words = values.unflatten(3, (plane.bits, -1)).sum(4)  # CODES codes of ``bits`` bits fill ``bits`` words
-    return words.unflatten(3, (-1, min(plane.bits, 4))).transpose(2, 3).flatten(2).to(torch.int32)
+    values: torch.Tensor = (lanes[..., order] >> plane.low & (2**plane.bits - 1)) << shifts
+    words = values.view(*values.shape[:3], plane.bits, -1).sum(4)  # CODES codes of ``bits`` bits fill ``bits`` words
+    pieces = words.view(*words.shape[:3], -1, min(plane.bits, 4)).transpose(2, 3)
+    return pieces.flatten(2).to(torch.int32)
 
 
 def unpack_units(packed: torch.Tensor, planes: tuple[Plane, ...], rows: int, columns: int) -> torch.Tensor:
@@ -108,7 +110,8 @@ def unpack_units(packed: torch.Tensor, planes: tuple[Plane, ...], rows: int, col
     lanes = torch.zeros(*packed.shape[:2], LANES, CODES, dtype=torch.int64, device=packed.device)
     start = 0
     for plane in planes:
-        words = packed[..., start : start + LANES * plane.bits].unflatten(2, (-1, LANES, min(plane.bits, 4)))
+        part = packed[..., start : start + LANES * plane.bits]
+        words = part.reshape(*part.shape[:2], -1, LANES, min(plane.bits, 4))
         start += LANES * plane.bits
         per_lane = words.transpose(2, 3).flatten(3).long()[..., list(plane.words)]
         lanes |= (per_lane >> torch.tensor(plane.shifts, device=packed.device) & (2**plane.bits - 1)) << plane.low
