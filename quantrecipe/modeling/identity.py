@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 import struct
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,14 @@ def identity(
     Weight files are not read whole (14 GB would take longer than many a run): size, time of change, the header and
     256 pieces of 64 KiB are. Provenance holds the full sha256, taken when the run ends.
     """
-    found = {f"recipe, {part}": _hash_json(value) for part, value in _parts(recipe).items()}
-    found |= {f"model file {name}": _sample(folder.path / name) for name in ["config.json", *folder.files()]}
+    return {f"recipe, {part}": _hash_json(value) for part, value in _parts(recipe).items()} | surroundings(
+        folder, device, tokens
+    )
+
+
+def surroundings(folder: ModelFolder, device: str, tokens: Mapping[str, torch.Tensor | None]) -> dict[str, str]:
+    """The same without a recipe: model, tokens, versions, machine."""
+    found = {f"model file {name}": _sample(folder.path / name) for name in ["config.json", *folder.files()]}
     found |= {name: _hash_tensor(tensor) for name, tensor in tokens.items()}
     found |= {f"version of {name}": _version(name) for name in LIBRARIES}
     return found | {

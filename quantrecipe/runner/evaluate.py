@@ -91,7 +91,11 @@ def score(
     """
     asked = how or Scoring()
     turns = torch.split(tokens, _windows_a_turn(original, quantized, tokens.shape[1], asked.room))
-    found = gathered([_turn(original, quantized, turn, progress, asked) for turn in turns])
+    return checked(gathered([_turn(original, quantized, turn, progress, asked) for turn in turns]))
+
+
+def checked(found: WindowScores) -> WindowScores:
+    """The scores. Raises DamageError where losses are not finite."""
     for name, values in (("original", found.original_tokens), ("quantized", found.quantized_tokens)):
         if not bool(torch.isfinite(values).all()):
             raise DamageError(f"the {name} model computes NaN or infinity")

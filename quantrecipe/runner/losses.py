@@ -72,7 +72,7 @@ def compare(original: Scorer, quantized: Scorer, tokens: torch.Tensor, progress:
 @torch.inference_mode()
 def _batch(original: Scorer, quantized: Scorer, index: int, tokens: torch.Tensor) -> WindowScores:
     pieces = []
-    for start, stop in _pieces(tokens, original.vocabulary):
+    for start, stop in counted_spans(tokens, original.vocabulary):
         first = original.logits(index, start, stop)
         targets = tokens[:, start + 1 : stop + 1].to(first.device)
         pieces.append(token_scores(first, quantized.logits(index, start, stop), targets))
@@ -87,7 +87,7 @@ def losses(scorer: Scorer, tokens: torch.Tensor, progress: Progress) -> torch.Te
     found = []
     for index, batch in enumerate(torch.split(tokens, batch_size(tokens.shape[1]))):
         pieces = []
-        for start, stop in _pieces(batch, scorer.vocabulary):
+        for start, stop in counted_spans(batch, scorer.vocabulary):
             logits = scorer.logits(index, start, stop).float()
             targets = batch[:, start + 1 : stop + 1].to(logits.device)
             pieces.append((logits.logsumexp(-1) - _at(logits, targets)).cpu())
@@ -96,7 +96,7 @@ def losses(scorer: Scorer, tokens: torch.Tensor, progress: Progress) -> torch.Te
     return torch.cat(found)
 
 
-def _pieces(tokens: torch.Tensor, vocabulary: int) -> list[tuple[int, int]]:
+def counted_spans(tokens: torch.Tensor, vocabulary: int) -> list[tuple[int, int]]:
     """(start, stop) of runs of counted positions whose logits are a piece."""
     counted = tokens.shape[1] - 1
     step = max(1, LOGITS_A_PIECE // (len(tokens) * vocabulary))

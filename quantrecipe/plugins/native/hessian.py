@@ -51,6 +51,13 @@ class Hessian:
         self._arrange(None)
         return self._held
 
+    def diagonal(self, name: str = "a layer") -> torch.Tensor:
+        """H's diagonal [K], in the order of the inputs; a factor stays valid. Raises BackendError as ``matrix``."""
+        if self._diagonal is None:
+            self.matrix(name)
+        found = self._whole_diagonal()
+        return found.clone() if self._order is None else torch.empty_like(found).index_copy_(0, self._order, found)
+
     def factor(self, setting: Setting, name: str, note: Callable[[str], None]) -> Factor:
         """The factor for one setting, kept for the next layer that shares this input; valid until another is asked.
 
