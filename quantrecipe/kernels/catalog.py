@@ -72,7 +72,31 @@ def options(**choices: tuple[str | int, ...]) -> Choices:
 
 FLOATS = ("f16", "bf16")
 
-KERNELS: tuple[Kernel, ...] = ()
+KERNELS: tuple[Kernel, ...] = (
+    Kernel(
+        name="quantize_pack",
+        file="quantize_pack.cu",
+        does="scales, zero points and packed codes of a weight in one pass",
+        threads=256,
+        choices=options(SCALAR=FLOATS, FP8=(0, 1), BITS=(2, 3, 4, 5, 6, 8), HELD=(1, 4)),
+        refused=tuple((("FP8", "1"), ("BITS", str(bits))) for bits in (2, 3, 4, 5, 6)),
+    ),
+    Kernel(
+        name="quantize_activation",
+        file="quantize_activation.cu",
+        does="codes and scales of inputs, a token or a group of one, SmoothQuant's factors on the way",
+        threads=256,
+        choices=options(SCALAR=FLOATS, FP8=(0, 1), HELD=(1, 4)),
+    ),
+    Kernel(
+        name="gptq_block",
+        file="gptq_block.cu",
+        does="128 columns of GPTQ for a tile of rows, the factor's block in shared memory",
+        threads=256,
+        choices=(),
+        shared=128 * 128 * 4,
+    ),
+)
 
 
 @lru_cache(maxsize=512)

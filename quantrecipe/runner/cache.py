@@ -24,8 +24,9 @@ from quantrecipe.plugins.contract import Progress
 from quantrecipe.runner.environment import environment
 from quantrecipe.runner.scorers import Scorer, Streamed, batch_size
 from quantrecipe.units import parse_bytes
+from quantrecipe.user_cache import cache_folder
 
-FOLDER, SIZE = "QUANTRECIPE_CACHE", "QUANTRECIPE_CACHE_SIZE"
+SIZE = "QUANTRECIPE_CACHE_SIZE"
 DEFAULT_SIZE = "5GB"
 
 
@@ -115,10 +116,9 @@ class OriginalCache:
 
 def open_cache(model: ModelFolder) -> OriginalCache | None:
     """The cache for a model, in ``QUANTRECIPE_CACHE`` or XDG's; None where that says ``off``."""
-    named = os.environ.get(FOLDER)
-    if named == "off":
+    base = cache_folder()
+    if base is None:
         return None
-    base = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "quantrecipe"
     try:
         limit = parse_bytes(os.environ.get(SIZE, DEFAULT_SIZE))
     except QuantRecipeError as error:
