@@ -6,6 +6,7 @@ import ctypes
 import hashlib
 import os
 import re
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -91,3 +92,12 @@ def fingerprint(source: Path, text: str, flags: list[str]) -> str:
 @cache
 def emulated(variant: Variant) -> Emulated:
     return Emulated(variant.source, variant.kernel.name, variant.macros)
+
+
+def launch_emulated(
+    variant: Variant, grid: Sequence[int], threads: int, shared: int, arguments: Sequence[Argument]
+) -> None:
+    """A Launcher for quantrecipe.kernels.cuda.launch.launching_with; the order of threads is random."""
+    assert threads <= variant.kernel.threads, f"{variant.label}: {threads} threads"
+    assert shared <= variant.kernel.shared, f"{variant.label}: {shared} bytes of shared memory"
+    emulated(variant)(grid, [threads], shared, *arguments, seed=secrets.randbits(32))

@@ -11,7 +11,7 @@ struct Divisor {
 
   __device__ Divisor(float divisor, float reciprocal) : b(divisor), inverse(reciprocal) {
     const float size = fabsf(divisor);
-    plain = size > 7.9e-31f && size < 1.2e30f;  // 2^-100 … 2^100: no remainder is subnormal where it matters
+    plain = size > 8.7e-19f && size < 1.1e18f;  // 2^-60 … 2^60: remainders are normal unless a < 2^-102
   }
 
   __device__ __forceinline__ float divide(float a) const {

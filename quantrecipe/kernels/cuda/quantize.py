@@ -56,7 +56,7 @@ def quantize_activation(
 def _groups(columns: int, group_size: int) -> int:
     groups = group_count(columns, group_size)
     if groups > 1 and group_size % CHUNK:
-        raise BackendError("group_size", value=group_size, limit="a multiple of 8 on CUDA", remedy="or work on the CPU")
+        raise BackendError("group_size", value=group_size, limit="a multiple of 8 on CUDA", remedy="use the CPU")
     return groups
 
 
