@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from quantrecipe.errors import BackendError, DamageError, ModelError, OutputError
 from quantrecipe.modeling import files
 from quantrecipe.modeling.journal import Journal
-from quantrecipe.runner.staging import staging
+from quantrecipe.runner.staging import remove_scratch, staging
 
 
 def _fill(folder: Path, word: str) -> None:
@@ -117,7 +118,7 @@ def test_what_is_finished_stays_and_the_same_run_goes_on(tmp_path: Path) -> None
     assert _left(tmp_path) == [".out.quantrecipe-part"]
     with staging(tmp_path / "out") as stage:
         stage.begin({"threads": "1"})
-        assert stage.blocks == 2
+        assert stage.parts == 2
         _fill(stage.folder, "new")
         stage.place()
     assert _left(tmp_path) == ["out"]
@@ -134,7 +135,7 @@ def test_another_run_is_refused_by_name_and_starts_anew_when_told(tmp_path: Path
     assert _left(tmp_path) == [".out.quantrecipe-part"]
     with pytest.raises(RuntimeError), staging(tmp_path / "out") as stage:
         stage.begin(other, overwrite=True)
-        assert stage.blocks == 0
+        assert stage.parts == 0
         raise RuntimeError
     assert _left(tmp_path) == []
 
@@ -151,15 +152,59 @@ def test_what_cannot_be_mended_by_going_on_is_removed(error: Exception, tmp_path
     assert _left(tmp_path) == []
 
 
-def test_a_run_stopped_behind_its_last_step_had_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quantrecipe.runner.staging.remove", lambda path: None)
-    with staging(tmp_path / "out") as stage:
-        stage.begin({})
-        _fill(stage.folder, "new")
-        (stage.folder / "provenance.json").write_text("hashes")
+def _stop_behind_the_last_step(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("quantrecipe.runner.staging.remove_scratch", lambda path: None)
+        with staging(output) as stage:
+            stage.begin({"threads": "1"})
+            _fill(stage.folder, "new")
+            (stage.folder / "provenance.json").write_text("hashes")
+            stage.place()
+    assert ".out.quantrecipe-part" in _left(output.parent)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_run_stopped_behind_its_last_step_had_ended(
+    overwrite: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _stop_behind_the_last_step(tmp_path / "out", monkeypatch)
+    with staging(tmp_path / "out", overwrite) as stage:
+        stage.begin({"threads": "1"}, overwrite)
+        assert stage.ended
+        remove_scratch(stage.scratch)
+    assert _left(tmp_path) == ["out"]
+
+
+def test_another_run_that_had_ended_is_a_checkpoint_like_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _stop_behind_the_last_step(tmp_path / "out", monkeypatch)
+    with pytest.raises(OutputError, match="already holds a checkpoint"), staging(tmp_path / "out") as stage:
+        stage.begin({"threads": "2"})
+    assert _left(tmp_path) == ["out"]
+    shutil.rmtree(tmp_path / "out")
+    _stop_behind_the_last_step(tmp_path / "out", monkeypatch)
+    with staging(tmp_path / "out", overwrite=True) as stage:
+        stage.begin({"threads": "2"}, overwrite=True)
+        assert not stage.ended
+        _fill(stage.folder, "newer")
         stage.place()
-    monkeypatch.undo()
-    assert ".out.quantrecipe-part" in _left(tmp_path)
-    with pytest.raises(OutputError, match="had finished"), staging(tmp_path / "out"):
+    assert _left(tmp_path) == ["out"]
+    assert (tmp_path / "out" / "config.json").read_text() == "newer"
+
+
+def test_the_journal_goes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _stop_behind_the_last_step(tmp_path / "out", monkeypatch)
+    scratch = tmp_path / ".out.quantrecipe-part"
+    (scratch / "block-00000.safetensors").write_bytes(b"x")
+    seen = []
+    monkeypatch.setattr("quantrecipe.runner.staging.remove", lambda path: seen.append(path.name))
+    remove_scratch(scratch)
+    assert seen == ["block-00000.safetensors", ".out.quantrecipe-part"]
+
+
+def test_a_scratch_folder_without_a_line_is_swept(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    _fill(tmp_path / "out", "old")
+    (tmp_path / ".out.quantrecipe-part").mkdir()
+    with pytest.raises(OutputError, match="already holds"), staging(tmp_path / "out"):
         pass
     assert _left(tmp_path) == ["out"]

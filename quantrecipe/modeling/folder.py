@@ -24,6 +24,8 @@ DTYPES = {
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
     "BOOL": torch.bool, "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
 }  # fmt: skip
+#: Bytes read from a mapped shard before it is opened anew: pages that were read count as resident until then.
+MAPPED_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,15 @@ class TensorInfo:
     def nbytes(self) -> int:
         """Bytes of its data."""
         return self.numel * self.dtype.itemsize
+
+
+@dataclass(slots=True)
+class _Opened:
+    """A mapped shard, and how much was read from it."""
+
+    file: str
+    shard: Any
+    read: int = 0
 
 
 class ModelFolder:
@@ -101,20 +112,26 @@ class ModelFolder:
         return self._in_shard(name)
 
     def _in_shard(self, name: str) -> torch.Tensor:
-        tensor: torch.Tensor = self._shard(self.info(name).file).get_tensor(name)
+        tensor: torch.Tensor = self._shard(name).get_tensor(name)
         return tensor
 
     def row(self, name: str, index: int) -> torch.Tensor:
         """Entry ``index`` along a tensor's first dimension, mapped; the rest is not read."""
-        found: torch.Tensor = self._shard(self.info(name).file).get_slice(name)[index : index + 1]
+        found: torch.Tensor = self._shard(name, rows=1).get_slice(name)[index : index + 1]
         return found[0]
 
-    def _shard(self, file: str) -> Any:
-        """The shard, mapped; each thread keeps its last one, since the header of thousands of experts is long."""
-        held: tuple[str, Any] | None = getattr(self._opened, "shard", None)
-        if held is None or held[0] != file:
-            held = self._opened.shard = (file, safe_open(self.path / file, framework="pt"))
-        return held[1]
+    def _shard(self, name: str, rows: int | None = None) -> Any:
+        """The shard that holds a tensor, mapped; all of it or so many rows will be read.
+
+        Each thread keeps its last shard, since the header of thousands of experts is long.
+        """
+        info = self.info(name)
+        held: _Opened | None = getattr(self._opened, "held", None)
+        if held is None or held.file != info.file or held.read >= MAPPED_BYTES:
+            self._opened.held = None  # unmapped before another is mapped
+            held = self._opened.held = _Opened(info.file, safe_open(self.path / info.file, framework="pt"))
+        held.read += info.nbytes if rows is None else rows * info.nbytes // info.shape[0]
+        return held.shard
 
     def files(self) -> list[str]:
         """Names of the shards, sorted."""

@@ -161,21 +161,25 @@ class Skeleton:
         """Load all weights and stored buffers under ``prefix`` ('' = the model), in ``dtype`` or as they are."""
         for name, module, attribute in self.parameters_of(prefix):
             expected = module._parameters[attribute]
-            tensor = self._loaded(name, expected, dtype).to(device)
+            tensor = self._loaded(name, expected, dtype, device)
             module._parameters[attribute] = nn.Parameter(tensor, requires_grad=False)
         for path, module in self.model.get_submodule(prefix).named_modules():
             for attribute in set(module._buffers) - module._non_persistent_buffers_set:
                 name = ".".join(part for part in (prefix, path, attribute) if part)
                 if name in self._names.whole:
-                    module._buffers[attribute] = self._loaded(name, module._buffers[attribute], dtype).to(device)
+                    module._buffers[attribute] = self._loaded(name, module._buffers[attribute], dtype, device)
 
-    def _loaded(self, name: str, expected: torch.Tensor | None, dtype: torch.dtype | None) -> torch.Tensor:
-        tensor = self.read(name)
+    def _loaded(
+        self, name: str, expected: torch.Tensor | None, dtype: torch.dtype | None, device: str
+    ) -> torch.Tensor:
+        """A copy, made once."""
+        tensor = self.read(name, mapped=True)
         if expected is not None and tensor.shape != expected.shape:
             raise ModelError(
                 f"tensor {name} has the wrong shape", value=list(tensor.shape), limit=f"{list(expected.shape)}"
             )
-        return tensor.to(self._dtype_of(name, dtype)) if tensor.is_floating_point() else tensor
+        wanted = self._dtype_of(name, dtype) if tensor.is_floating_point() else None
+        return tensor.to(device, wanted or tensor.dtype, copy=True)
 
     def _dtype_of(self, name: str, dtype: torch.dtype | None) -> torch.dtype | None:
         """``dtype``, but what the library keeps in fp32 (DeepSeek's correction of its routers) stays so."""

@@ -137,8 +137,8 @@ class Checkpoint:
     """What a backend leaves in the output folder, and what the in-memory model computed.
 
     witness_logits: [sequences, tokens, vocabulary] in fp32, None where the backend runs no forward pass.
-    details: ``changed_parameters`` maps what is neither quantized nor as in the original to its digest, ``adapter``
-    each tensor of a low-rank adapter.
+    details: plain data, as JSON holds it: ``changed_parameters`` maps what is neither quantized nor as it was to its
+    digest, ``adapter`` each tensor of a low-rank adapter.
     """
 
     path: Path

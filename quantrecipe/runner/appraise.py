@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from quantrecipe.recipe import Recipe
@@ -13,6 +14,7 @@ from quantrecipe.runner.gates import Evidence, TaskAnswers
 from quantrecipe.runner.judge import GateResult, Unsure
 from quantrecipe.runner.looks import Subject, Trial, judge_alone, measure_and_judge
 from quantrecipe.runner.profile import by_frequency, by_position
+from quantrecipe.runner.scorers import Scorer
 from quantrecipe.runner.speed import speed_ratios
 from quantrecipe.runner.tasks import answer_tasks, task_names
 from quantrecipe.runner.whole import fits, whole
@@ -20,13 +22,17 @@ from quantrecipe.runner.whole import fits, whole
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to appraise. serving: loads the checkpoint as an engine would, for timing; None = as it is scored."""
+    """What to appraise. serving: loads the checkpoint as an engine would, for timing; None = as it is scored.
+
+    once: finds plain data by a name, or gives back what a run that was stopped had found.
+    """
 
     recipe: Recipe
     tokenizer: Any
     subject: Subject | None
     unsure: Unsure = "extend"
     serving: Callable[[], Any] | None = None
+    once: Callable[[str, Callable[[], Any]], Any] = lambda what, work: work()
     trust_remote_code: bool = False
 
 
@@ -92,15 +98,19 @@ def _tasks(order: Order, subject: Subject) -> dict[str, TaskAnswers]:
     names = task_names(order.recipe)
     if not names or not fits(subject.original):
         return {}
-    given: list[dict[str, list[bool]]] = []
-    metrics: dict[str, str] = {}
-    for stage, scorer in (("tasks, original", subject.original), ("tasks, quantized", subject.quantized)):
-        subject.progress.start(stage)
-        with whole(scorer) as model:
-            answers = answer_tasks(model, order.tokenizer, names)
-        given.append({name: one.right for name, one in answers.items()})
-        metrics |= {name: one.metric for name, one in answers.items()}
-    return {name: TaskAnswers(given[0][name], given[1][name], metrics[name]) for name in given[0]}
+    scorers = {"original": subject.original, "quantized": subject.quantized}
+    given = {side: order.once(f"tasks-{side}", partial(_answers, order, side, one)) for side, one in scorers.items()}
+    first, second = given["original"], given["quantized"]
+    return {name: TaskAnswers(first[name][0], second[name][0], second[name][1]) for name in first}
+
+
+def _answers(order: Order, side: str, scorer: Scorer) -> dict[str, tuple[list[bool], str]]:
+    """Of each task the questions that a model answers rightly, and by which metric."""
+    assert order.subject is not None
+    order.subject.progress.start(f"tasks, {side}")
+    with whole(scorer) as model:
+        answers = answer_tasks(model, order.tokenizer, task_names(order.recipe))
+    return {name: (one.right, one.metric) for name, one in answers.items()}
 
 
 def _speed(order: Order, subject: Subject) -> dict[str, Any] | None:

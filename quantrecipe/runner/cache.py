@@ -22,6 +22,7 @@ from quantrecipe.errors import QuantRecipeError
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.plugins.contract import Progress
 from quantrecipe.runner.environment import environment
+from quantrecipe.runner.ledger import Pass
 from quantrecipe.runner.scorers import Scorer, Streamed, batch_size
 from quantrecipe.units import parse_bytes
 from quantrecipe.user_cache import cache_folder
@@ -127,14 +128,17 @@ def open_cache(model: ModelFolder) -> OriginalCache | None:
     return OriginalCache(base / "original", digest, int(limit))
 
 
-def run_cached(scorer: Scorer, tokens: torch.Tensor, progress: Progress, cache: OriginalCache | None) -> None:
+def take_in(
+    scorer: Scorer, tokens: torch.Tensor, progress: Progress, cache: OriginalCache | None, kept: Pass | None = None
+) -> None:
     """Let the scorer take the windows in, from kept hidden states where there are any."""
-    if cache is None or not isinstance(scorer, Streamed):
+    if not isinstance(scorer, Streamed):
         scorer.run(tokens, progress)
         return
-    held = cache.hidden(scorer, tokens)
+    held = None if cache is None else cache.hidden(scorer, tokens)
     if held is not None:
         scorer.restore(tokens, held)
         return
-    scorer.run(tokens, progress)
-    cache.keep_hidden(scorer, tokens, scorer.hidden)
+    scorer.run(tokens, progress, kept)
+    if cache is not None:
+        cache.keep_hidden(scorer, tokens, scorer.hidden)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,8 +12,10 @@ import torch
 from quantrecipe.errors import DamageError
 from quantrecipe.plugins.contract import Progress
 from quantrecipe.recipe import Perplexity
-from quantrecipe.runner.cache import OriginalCache, run_cached
+from quantrecipe.runner.cache import OriginalCache, take_in
 from quantrecipe.runner.intervals import Interval
+from quantrecipe.runner.kept_scores import KeptScores
+from quantrecipe.runner.ledger import Pass
 from quantrecipe.runner.losses import WindowScores, compare, gathered, losses
 from quantrecipe.runner.meter import available_memory
 from quantrecipe.runner.scorers import Scorer, batch_size
@@ -73,11 +76,13 @@ class Scoring:
     """How windows are scored. divergence: KL and agreement as well as losses. cache: of the original's numbers.
 
     room: bytes that the kept hidden states of both models may take; None = a quarter of the free memory.
+    kept: what a run that was stopped had scored.
     """
 
     divergence: bool = True
     cache: OriginalCache | None = None
     room: int | None = None
+    kept: KeptScores | None = None
 
 
 def score(
@@ -90,8 +95,13 @@ def score(
     are not finite.
     """
     asked = how or Scoring()
-    turns = torch.split(tokens, _windows_a_turn(original, quantized, tokens.shape[1], asked.room))
-    return checked(gathered([_turn(original, quantized, turn, progress, asked) for turn in turns]))
+    batches = torch.split(tokens, batch_size(tokens.shape[1]))
+    scores = [None if asked.kept is None else asked.kept.known(batch) for batch in batches]
+    left = [batch for batch, known in zip(batches, scores, strict=True) if known is None]
+    if len(left) < len(batches):
+        progress.note(f"going on behind {len(batches) - len(left)} of {len(batches)} batches that were measured")
+    fresh = iter(_fresh(original, quantized, left, progress, asked))
+    return checked(gathered([next(fresh) if known is None else known for known in scores]))
 
 
 def checked(found: WindowScores) -> WindowScores:
@@ -100,6 +110,16 @@ def checked(found: WindowScores) -> WindowScores:
         if not bool(torch.isfinite(values).all()):
             raise DamageError(f"the {name} model computes NaN or infinity")
     return found
+
+
+def _fresh(
+    original: Scorer, quantized: Scorer, batches: Sequence[torch.Tensor], progress: Progress, how: Scoring
+) -> Iterator[WindowScores]:
+    """The scores of each batch."""
+    if batches:
+        tokens, length = torch.cat([*batches]), batches[0].shape[1]
+        for turn in torch.split(tokens, _windows_a_turn(original, quantized, length, how.room)):
+            yield from _turn(original, quantized, turn, progress, how).split(batch_size(length))
 
 
 def _windows_a_turn(original: Scorer, quantized: Scorer, length: int, room: int | None) -> int:
@@ -119,17 +139,33 @@ def _turn(
     known = None if how.cache is None else how.cache.losses(original, tokens)
     if how.divergence or known is None:
         progress.start("original", layers)
-        run_cached(original, tokens, progress, how.cache if how.divergence else None)
+        take_in(original, tokens, progress, how.cache if how.divergence else None, _pass("original", tokens, how))
     progress.start("quantized", layers)
-    quantized.run(tokens, progress)
+    take_in(quantized, tokens, progress, None, _pass("quantized", tokens, how))
     progress.start("compare", len(tokens), "windows")
-    if how.divergence:
-        found = compare(original, quantized, tokens, progress)
-    else:
-        first = losses(original, tokens, progress) if known is None else known
-        found = WindowScores(first, losses(quantized, tokens, progress), None, None)
+    found = _compared((original, quantized), tokens, progress, how, known)
     if how.cache is not None and known is None:
         how.cache.keep_losses(original, tokens, found.original_tokens)
+    return found
+
+
+def _pass(side: str, tokens: torch.Tensor, how: Scoring) -> Pass | None:
+    return None if how.kept is None else how.kept.on_its_way(side, tokens)
+
+
+def _compared(
+    pair: tuple[Scorer, Scorer], tokens: torch.Tensor, progress: Progress, how: Scoring, known: torch.Tensor | None
+) -> WindowScores:
+    """Both models' scores, each batch's kept as soon as it is known. known: the original's losses, if they are."""
+    original, quantized = pair
+    keep = how.kept.keep if how.kept is not None else lambda batch, scores: None
+    if how.divergence:
+        return compare(original, quantized, tokens, progress, keep)
+    first = losses(original, tokens, progress) if known is None else known
+    found = WindowScores(first, losses(quantized, tokens, progress), None, None)
+    size = batch_size(tokens.shape[1])
+    for batch, scores in zip(torch.split(tokens, size), found.split(size), strict=True):
+        keep(batch, scores)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,6 +42,17 @@ class WindowScores:
         """Quantized minus original, a window."""
         return [float(x) for x in self.quantized - self.original]
 
+    def split(self, size: int) -> list[WindowScores]:
+        """The scores of so many windows each."""
+        count = -(-len(self.original_tokens) // size)
+
+        def parts(whole: torch.Tensor | None) -> Sequence[torch.Tensor | None]:
+            return [None] * count if whole is None else torch.split(whole, size)
+
+        first, second = torch.split(self.original_tokens, size), torch.split(self.quantized_tokens, size)
+        groups = zip(first, second, parts(self.kl), parts(self.agreement), strict=True)
+        return [WindowScores(*group) for group in groups]
+
 
 def gathered(parts: Sequence[WindowScores], order: Sequence[int] | None = None) -> WindowScores:
     """All parts as one, their windows put in ``order`` where it is given."""
@@ -60,11 +71,21 @@ def gathered(parts: Sequence[WindowScores], order: Sequence[int] | None = None) 
     return WindowScores(first, second, together([p.kl for p in parts]), together([p.agreement for p in parts]))
 
 
-def compare(original: Scorer, quantized: Scorer, tokens: torch.Tensor, progress: Progress) -> WindowScores:
-    """Score both models, which have taken in ``tokens``; never holds more than a piece of the logits."""
+def compare(
+    original: Scorer,
+    quantized: Scorer,
+    tokens: torch.Tensor,
+    progress: Progress,
+    done: Callable[[torch.Tensor, WindowScores], None] = lambda batch, scores: None,
+) -> WindowScores:
+    """Score both models, which have taken in ``tokens``; never holds more than a piece of the logits.
+
+    done: called with each batch and its scores.
+    """
     parts: list[WindowScores] = []
     for index, batch in enumerate(torch.split(tokens, batch_size(tokens.shape[1]))):
         parts.append(_batch(original, quantized, index, batch))
+        done(batch, parts[-1])
         progress.advance(len(batch))
     return gathered(parts)
 

@@ -10,6 +10,7 @@ from quantrecipe.modeling.stream import compute_dtype
 from quantrecipe.plugins.contract import Checkpoint, Progress
 from quantrecipe.runner.cache import open_cache
 from quantrecipe.runner.evaluate import Scoring
+from quantrecipe.runner.kept_scores import KeptScores
 from quantrecipe.runner.looks import Accepted, Subject
 from quantrecipe.runner.preflight import Prepared
 from quantrecipe.runner.scorers import Loaded, Scorer, Streamed
@@ -19,15 +20,22 @@ READABLE = ("compressed-tensors", "gptq", "gptq_v2", "bitsandbytes", "quantrecip
 
 
 def subject_of(
-    prepared: Prepared, checkpoint: Checkpoint, progress: Progress, baseline: Accepted | None = None
+    prepared: Prepared,
+    checkpoint: Checkpoint,
+    progress: Progress,
+    baseline: Accepted | None = None,
+    kept: KeptScores | None = None,
 ) -> Subject | None:
-    """The original and the saved checkpoint over the recipe's windows; None where it asks for none."""
+    """The original and the saved checkpoint over the recipe's windows; None where it asks for none.
+
+    kept: what a run that was stopped had scored.
+    """
     evaluation, given = prepared.recipe.evaluation, prepared.windows
     if evaluation.perplexity is None or given is None:
         return None
     original = Streamed(prepared.skeleton, prepared.device)
     quantized = quantized_scorer(prepared, checkpoint)
-    scoring = Scoring(evaluation.divergence, open_cache(prepared.folder))
+    scoring = Scoring(evaluation.divergence, open_cache(prepared.folder), kept=kept)
     return Subject(original, quantized, given, evaluation.perplexity, scoring, progress, baseline)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,8 +19,11 @@ from quantrecipe.runner import measure, results, verify
 from quantrecipe.runner.appraise import Appraisal, Order, appraise, with_peak
 from quantrecipe.runner.baseline import StoredBaseline
 from quantrecipe.runner.finish import finish
+from quantrecipe.runner.finished import ended, keep_checkpoint, recall_checkpoint
 from quantrecipe.runner.gates import Evidence
 from quantrecipe.runner.judge import Unsure, exit_code
+from quantrecipe.runner.kept_scores import KeptScores
+from quantrecipe.runner.ledger import Ledger
 from quantrecipe.runner.locate import find
 from quantrecipe.runner.meter import Meter
 from quantrecipe.runner.needs import Spill
@@ -29,7 +33,7 @@ from quantrecipe.runner.progress import Quiet
 from quantrecipe.runner.recipe_source import recipe_source
 from quantrecipe.runner.report.write import write_report
 from quantrecipe.runner.result import Result
-from quantrecipe.runner.staging import Staging, staging
+from quantrecipe.runner.staging import Staging, remove_scratch, staging
 
 #: The stage of a backend that works in a process of its own: from its start to the saved checkpoint.
 OWN_PROCESS = "quantize (its own process)"
@@ -100,7 +104,7 @@ def run(  # noqa: PLR0913 - the public surface; all but the recipe by keyword
         target = Path(asked.output.path)
         if allow_pickle:
             model_path = without_pickles(model_path, target)
-    with staging(target, overwrite, keep=model_path) as stage:
+    with staging(target, overwrite, keep=model_path, command=command) as stage:
         with meter.stage("preflight"):
             prepared = preflight(asked, model_path, target, device, trust_remote_code, spill)
             stage.begin(identity_of(prepared), overwrite)
@@ -128,19 +132,16 @@ def override(recipe: Recipe, model: str | None, output: str | Path | None) -> Re
 
 
 def _carry_out(run: Run) -> Result:
+    if run.staging.ended:
+        run.progress.note("the run that was stopped here had finished: nothing is left to do but to say so")
+        result = ended(run.staging, run.prepared.recipe.output, run.options.unsure)
+        remove_scratch(run.staging.scratch)
+        return result
     for note in run.prepared.notes:
         run.progress.note(note)
-    checkpoint = _quantize(run)
-    run.progress.start("finish")
-    with run.meter.stage("finish"):
-        finish(run.prepared, checkpoint)
-    run.progress.start("verify")
-    began = time.perf_counter()
-    verified = verify.verify(run.prepared, checkpoint, run.options.trust_remote_code)
-    run.meter.add("verify (fresh process)", time.perf_counter() - began, verified["peak_memory"])
-    size = measure.sizes(run.prepared, checkpoint)
-    found = _appraise(run, checkpoint, size)
-    written = results.collect(run, checkpoint, results.Findings(verified, found, size))
+    checkpoint, ledger = _recalled(run) or _made(run)
+    with closing(ledger):
+        written, found = _found(run, checkpoint, ledger)
     run.progress.start("report")
     report = write_report(written, run.staging, run.prepared.recipe.output)
     run.staging.place()
@@ -148,14 +149,45 @@ def _carry_out(run: Run) -> Result:
     return Result(run.staging.output, report, found.measures, found.gates, code, written)
 
 
-def _appraise(run: Run, checkpoint: Checkpoint, size: dict[str, Any]) -> Appraisal:
+def _recalled(run: Run) -> tuple[Checkpoint, Ledger] | None:
+    kept = recall_checkpoint(run.staging, run.meter)
+    if kept is not None:
+        run.progress.note("going on behind quantizing: the checkpoint is whole")
+    return kept
+
+
+def _made(run: Run) -> tuple[Checkpoint, Ledger]:
+    checkpoint = _quantize(run)
+    run.progress.start("finish")
+    with run.meter.stage("finish"):
+        finish(run.prepared, checkpoint)
+    return checkpoint, keep_checkpoint(run.staging, checkpoint, run.meter)
+
+
+def _found(run: Run, checkpoint: Checkpoint, ledger: Ledger) -> tuple[dict[str, Any], Appraisal]:
+    """Verify, measure, judge; what a stopped run had found is not found again."""
+    run.progress.start("verify")
+
+    def verified() -> dict[str, Any]:
+        began = time.perf_counter()
+        answer = verify.verify(run.prepared, checkpoint, run.options.trust_remote_code)
+        return {"answer": answer, "seconds": time.perf_counter() - began}
+
+    proof = ledger.once("verified", verified)
+    run.meter.add("verify (fresh process)", proof["seconds"], proof["answer"]["peak_memory"])
+    size = measure.sizes(run.prepared, checkpoint)
+    found = _appraise(run, checkpoint, size, ledger)
+    return results.collect(run, checkpoint, results.Findings(proof["answer"], found, size)), found
+
+
+def _appraise(run: Run, checkpoint: Checkpoint, size: dict[str, Any], ledger: Ledger) -> Appraisal:
     """Measure and judge; verify has found no fault by now."""
     prepared = run.prepared
     evidence = Evidence(faults=(), file_bytes=size["file_bytes"], bits_per_weight=size["bits_per_weight"])
     with run.meter.stage("evaluate"):
-        subject = measure.subject_of(prepared, checkpoint, run.progress, run.options.baseline)
+        subject = measure.subject_of(prepared, checkpoint, run.progress, run.options.baseline, KeptScores(ledger))
         serving = partial(prepared.backend.load, checkpoint.path, prepared.device)
-        order = Order(prepared.recipe, prepared.tokenizer, subject, run.options.unsure, serving)
+        order = Order(prepared.recipe, prepared.tokenizer, subject, run.options.unsure, serving, ledger.once)
         found = appraise(order, evidence)
     return with_peak(found, prepared.recipe, run.meter.peak)
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from quantrecipe.runner.evaluate import Measures
+from quantrecipe.runner.evaluate import Convention, Measures
+from quantrecipe.runner.intervals import Interval
 from quantrecipe.runner.judge import GateResult
 
 
@@ -29,3 +30,11 @@ class Result:
     def sentence(self) -> str:
         """The verdict in one sentence."""
         return str(self.results["verdict"]["sentence"])
+
+
+def measures_of(row: dict[str, Any] | None) -> Measures | None:
+    """Measures as results.json holds them."""
+    if row is None:
+        return None
+    intervals = {name: row[name] and Interval(**row[name]) for name in ("increase", "kl", "agreement")}
+    return Measures(**{**row, "convention": Convention(**row["convention"]), **intervals})

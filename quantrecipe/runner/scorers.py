@@ -10,6 +10,7 @@ from torch import nn
 from quantrecipe.modeling.skeleton import Skeleton
 from quantrecipe.modeling.stream import Stream, compute_dtype
 from quantrecipe.plugins.contract import Progress
+from quantrecipe.runner.ledger import Pass
 
 TOKENS_A_BATCH = 4096
 
@@ -79,16 +80,22 @@ class Streamed:
         self._hidden = [batch.to(self.device) for batch in hidden]
 
     @torch.inference_mode()
-    def run(self, tokens: torch.Tensor, progress: Progress) -> None:
-        """Stream all windows through all blocks."""
+    def run(self, tokens: torch.Tensor, progress: Progress, kept: Pass | None = None) -> None:
+        """Stream all windows through all blocks; from where ``kept`` has them, if it has."""
         self._stream = Stream(self.skeleton, tokens, batch_size(tokens.shape[1]), self._asked, self.device)
-        hidden = self._stream.enter()
-        for index, block in enumerate(self.skeleton.blocks):
+        start, hidden = 0, self._stream.enter()
+        held = None if kept is None else kept.resume()
+        if held is not None:
+            start, hidden = held[0], [batch.to(self.device) for batch in held[1]]
+            progress.advance(start)
+        for index, block in list(enumerate(self.skeleton.blocks))[start:]:
             self.skeleton.materialize(block.name, self.dtype, self.device)
             for number, batch in enumerate(hidden):
                 hidden[number] = self._stream.call(index, batch)
             self.skeleton.release(block.name)
             progress.advance(block=block.name)
+            if kept is not None:
+                kept.keep(index + 1, hidden)
         self._hidden = hidden
 
     @torch.inference_mode()

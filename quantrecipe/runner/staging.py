@@ -19,7 +19,7 @@ from quantrecipe.errors import BackendError, DamageError, ModelError, OutputErro
 from quantrecipe.modeling.files import exchange, explained, fsync, make_folder, remove, rename
 from quantrecipe.modeling.folder import sha256_file
 from quantrecipe.modeling.identity import differences
-from quantrecipe.modeling.journal import Journal, read_lines
+from quantrecipe.modeling.journal import FILE, Journal, read_lines
 
 #: The file that tells one finished checkpoint from another: it holds the hashes of all others.
 MARK = "provenance.json"
@@ -27,11 +27,17 @@ MARK = "provenance.json"
 
 @dataclass(slots=True)
 class Staging:
-    """The scratch folder beside the output, on the same file system. begun: its journal is this run's."""
+    """The scratch folder beside the output, on the same file system.
+
+    command: what to run to go on. begun: its journal is this run's. ended: a run that was stopped behind its last
+    step had put its checkpoint in place; ``begin`` makes sure that it was this run.
+    """
 
     output: Path
     scratch: Path
+    command: str = "the same command"
     begun: bool = False
+    ended: bool = False
     placed: bool = False
 
     @property
@@ -46,14 +52,21 @@ class Staging:
         """
         before = next((line["identity"] for line in read_lines(self.scratch) if line["kind"] == "begin"), None)
         changed = [] if before is None else differences(before, identity)
-        if changed and not overwrite:
+        if self.ended and not changed:
+            self.placed = True
+            return
+        if self.ended:
+            remove_scratch(self.scratch)
+            check_output(self.output, overwrite)
+            self.ended = False
+        elif changed and not overwrite:
             raise OutputError(
                 f"a run that was stopped here differs from this one in {', '.join(changed)}",
                 value=str(self.scratch),
                 remedy="put that back to go on where it was, or start anew with --overwrite",
             )
         if changed or before is None:
-            remove(self.scratch)
+            remove_scratch(self.scratch)
             make_folder(self.scratch)
             journal = Journal(self.scratch)
             journal.add("begin", identity=identity)
@@ -80,29 +93,34 @@ class Staging:
             exchange(self.folder, self.output)
         self.placed = True
         fsync(self.output.parent)
-        remove(self.scratch)
+        remove_scratch(self.scratch)
 
     @property
-    def blocks(self) -> int:
-        """How many blocks, or shards where nothing is computed block by block, the journal holds."""
-        lines = [line for line in read_lines(self.scratch) if line["kind"] in ("block", "shard")]
-        return len({(line["kind"], line.get("place", line.get("index"))) for line in lines})
+    def parts(self) -> int:
+        """How many blocks, shards (where nothing is computed block by block) and later findings the journal holds."""
+        lines = [line for line in read_lines(self.scratch) if line["kind"] in ("block", "shard", "found")]
+        return len({(line["kind"], line.get("place", line.get("index", line.get("what")))) for line in lines})
 
 
 @contextmanager
-def staging(output: Path, overwrite: bool = False, keep: Path | None = None) -> Iterator[Staging]:
+def staging(
+    output: Path, overwrite: bool = False, keep: Path | None = None, command: str | None = None
+) -> Iterator[Staging]:
     """A locked place for ``output``'s making. Unless it was placed, what is finished stays for the next run.
 
-    keep: the model's own folder, which must not be overwritten. Raises OutputError where the output holds a
-    checkpoint (without ``overwrite``) or anything else, is in use by another run, or cannot be written.
+    keep: the model's own folder, which must not be overwritten. command: what to run to go on. Raises OutputError
+    where the output holds a checkpoint (without ``overwrite``) or anything else, is in use by another run, or cannot
+    be written.
     """
     output = output.absolute()
-    if not _finished(output):
+    if not scratch_of(output).exists():
         check_output(output, overwrite, keep)
     with _lock(output):
-        _clear_finished(output, overwrite)
-        check_output(output, overwrite, keep)
-        stage = Staging(output, scratch_of(output))
+        stage = Staging(output, scratch_of(output), command or "the same command", ended=_ended(output))
+        if not read_lines(stage.scratch):
+            remove(stage.scratch)  # killed before its first line or behind its last step
+        if not stage.ended:
+            check_output(output, overwrite, keep)
         try:
             yield stage
         except BaseException as error:
@@ -118,28 +136,26 @@ def scratch_of(output: Path) -> Path:
 def _leave(stage: Staging, error: BaseException) -> None:
     """Keep what another run can go on from and say so; remove what it cannot."""
     if stage.placed:
+        if stage.scratch.exists():
+            error.add_note(f"the checkpoint is whole and in its place; {stage.command} tells how it went")
         return
     hopeless = stage.begun and isinstance(error, BackendError | ModelError | DamageError)
-    blocks = 0 if hopeless else stage.blocks
-    if blocks:
-        error.add_note(f"the work done so far (parts: {blocks}) is kept; the same command goes on from there")
+    parts = 0 if hopeless else stage.parts
+    if parts:
+        error.add_note(f"the work done so far (parts: {parts}) is kept; {stage.command} goes on from there")
     elif stage.begun:
-        remove(stage.scratch)
+        remove_scratch(stage.scratch)
 
 
-def _clear_finished(output: Path, overwrite: bool) -> None:
-    """Remove what a run has left that was stopped behind its last step; say so where nothing is left to do."""
-    if _finished(output):
-        remove(scratch_of(output))
-        if not overwrite:
-            raise OutputError(
-                "the run that was stopped here had finished: its checkpoint is whole",
-                value=str(output),
-                remedy="nothing is left to do; --overwrite makes it again",
-            )
+def remove_scratch(scratch: Path) -> None:
+    """Remove a scratch folder, its journal last: as long as anything is there, it says what."""
+    for path in sorted(scratch.iterdir()) if scratch.is_dir() else ():
+        if path.name != FILE:
+            remove(path)
+    remove(scratch)
 
 
-def _finished(output: Path) -> bool:
+def _ended(output: Path) -> bool:
     """Whether a stopped run had put its checkpoint in place already, and left only its scratch folder."""
     placing = [line for line in read_lines(scratch_of(output)) if line["kind"] == "placing"]
     mark = output / MARK

@@ -26,12 +26,17 @@ def write_report(results: Mapping[str, Any], stage: Staging, output: Output) -> 
     Returns the path that the report has once the folder is in its place.
     """
     write_json(stage.folder / RESULTS, results)
-    wanted = Path(output.report).absolute() if output.report else stage.output / REPORT
+    wanted = report_path(stage.output, output)
     if stage.output in wanted.parents:
         write_markdown(results, stage.folder / wanted.relative_to(stage.output))
     else:
         write_markdown(results, wanted)
     return wanted
+
+
+def report_path(folder: Path, output: Output) -> Path:
+    """Where the report of a checkpoint in ``folder`` lies."""
+    return Path(output.report).absolute() if output.report else folder / REPORT
 
 
 def write_beside(results: Mapping[str, Any], folder: Path) -> None:
