@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from quantrecipe.errors import QuantRecipeError
-from quantrecipe.recipe_combinations import combination_fault
+from quantrecipe.recipe_combinations import combination_fault, training_fault
 from quantrecipe.recipe_methods import GptqMethod, LlmInt8Method, Method, OtherMethod, RtnMethod
 from quantrecipe.recipe_part import Part
+from quantrecipe.recipe_training import Training
 from quantrecipe.recipe_transforms import Compensation, Transform
 from quantrecipe.schemes import (
     WEIGHT_BITS,
@@ -148,7 +149,10 @@ FormatName = Literal[
 
 
 class Quantization(Part):
-    """Who quantizes what, how, and in which format it is written."""
+    """Who quantizes what, how, and in which format it is written.
+
+    training: the whole model is fine-tuned, which takes a backend that holds it whole (``training``).
+    """
 
     backend: str = "native"
     fallback: str | None = None
@@ -158,6 +162,7 @@ class Quantization(Part):
     kv_cache_scheme: QuantizationArgs | None = None
     transforms: list[Transform] = Field([])
     compensation: Compensation | None = None
+    training: Training | None = None
 
     @field_validator("kv_cache_scheme")
     @classmethod
@@ -170,6 +175,7 @@ class Quantization(Part):
     @model_validator(mode="after")
     def _sensible(self) -> Quantization:
         fault = combination_fault(self.transforms, self.config_groups.values(), self.format)
+        fault = fault or training_fault(self)
         if fault:
             raise ValueError(fault)
         return self

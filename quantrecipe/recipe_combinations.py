@@ -1,4 +1,4 @@
-"""Combinations of transforms and schemes that make no sense, with the reason."""
+"""Combinations of transforms, schemes and training that make no sense, with the reason."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from quantrecipe.recipe_transforms import OtherTransform, Transform
 
 if TYPE_CHECKING:
-    from quantrecipe.recipe import Group
+    from quantrecipe.recipe import Group, Quantization
 
 _SCALES = ("smoothquant", "awq", "outlier-suppression-plus")
 _FOR_INPUTS = {
@@ -50,4 +50,31 @@ def _cluster_fault(groups: Iterable[Group], form: str) -> str | None:
         )
     if form != "quantrecipe":
         return "transform 'rptq' needs format quantrecipe: no other holds a scale for each cluster of input channels"
+    return None
+
+
+def training_fault(quantization: Quantization) -> str | None:
+    """Why this training cannot go with the rest of the recipe; None where it can, or where there is none."""
+    training = quantization.training
+    if training is None:
+        return None
+    beside = {
+        "transforms": bool(quantization.transforms),
+        "compensation": quantization.compensation is not None,
+        "kv_cache_scheme": quantization.kv_cache_scheme is not None,
+    }
+    also = next((name for name, there in beside.items() if there), None)
+    if also is not None:
+        return f"training {training.name!r} does not go with {also}: what is learned does without; remove one"
+    for name, group in quantization.config_groups.items():
+        inputs = group.input_activations
+        if group.method.name != "rtn":
+            return (
+                f"training {training.name!r} rounds what it has learned to the nearest number; config_groups.{name} "
+                f"asks for method {group.method.name!r}: use rtn"
+            )
+        if inputs is not None and training.name == "qlora":
+            return f"training 'qlora' adapts rounded weights alone; config_groups.{name} rounds inputs: use qat"
+        if inputs is not None and not inputs.dynamic:
+            return f"training 'qat' needs scales found on the fly; config_groups.{name} has static ones for inputs"
     return None

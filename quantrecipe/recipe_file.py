@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from quantrecipe.errors import RecipeError, did_you_mean
 from quantrecipe.recipe import Recipe
 from quantrecipe.recipe_methods import METHOD_TAGS
 from quantrecipe.recipe_text import recipe_yaml
+from quantrecipe.recipe_training import TRAININGS
 from quantrecipe.safe_yaml import Document, parse, read_text
 
 
@@ -34,7 +36,7 @@ def _explain(error: ValidationError, document: Document, name: str) -> RecipeErr
     """The first fault as one line: where, what, the value, what is allowed, the nearest known key."""
     faults = error.errors(include_url=False)
     fault = min(faults, key=lambda one: one["type"] != "extra_forbidden")  # a misspelt key is also a missing one
-    keys = [part for part in fault["loc"] if not (isinstance(part, str) and part in METHOD_TAGS)]
+    keys = [part for part in fault["loc"] if not (isinstance(part, str) and part in (*METHOD_TAGS, *TRAININGS))]
     line = document.line(keys)
     where = ".".join(str(key) for key in keys) or "recipe"
     if fault["type"] == "extra_forbidden":
@@ -55,10 +57,19 @@ def _known_keys(keys: list[Any], loc: tuple[Any, ...]) -> set[str]:
     place: dict[str, Any] = schema
     for key in keys:
         place = _child(place, key, schema["$defs"])
-    variants = [_resolve(option, schema["$defs"]) for option in (place.get("anyOf") or place.get("oneOf") or [place])]
+    variants = list(_variants(place, schema["$defs"]))
     chosen = [v for v in variants if v.get("properties", {}).get("name", {}).get("const") in loc] or variants
     known = {name for variant in chosen for name in variant.get("properties", {})}
     return known | {"scheme"} if "targets" in known else known
+
+
+def _variants(place: dict[str, Any], definitions: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What a value at that place may be, choices of choices taken apart."""
+    options = place.get("anyOf") or place.get("oneOf")
+    for option in options or ():
+        yield from _variants(option, definitions)
+    if not options:
+        yield _resolve(place, definitions)
 
 
 def _resolve(place: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:

@@ -51,7 +51,8 @@ class PlannedModule:
 class Plan:
     """Every Linear, Conv1D and Embedding of the model, in its order.
 
-    transforms_look: a transform looks at activations. kv_cache: how keys and values are rounded.
+    transforms_look: a transform looks at activations, or the model is trained on text.
+    kv_cache: how keys and values are rounded.
     """
 
     modules: tuple[PlannedModule, ...]
@@ -102,7 +103,8 @@ def make_plan(recipe: Recipe, linears: Iterable[LinearInfo]) -> Plan:
     for module in modules:
         _check_module(module)
     quantization = recipe.quantization
-    plan = Plan(modules, any(one.looks_at_text for one in quantization.transforms), quantization.kv_cache_scheme)
+    looks = quantization.training is not None or any(one.looks_at_text for one in quantization.transforms)
+    plan = Plan(modules, looks, quantization.kv_cache_scheme)
     if not plan.quantized:
         raise RecipeError("the recipe quantizes nothing", remedy="name some layers in targets")
     return plan

@@ -20,7 +20,8 @@ class Capabilities:
     weight_bits maps a number type (``int``, ``float``, ``nf4``, ``fp4``) to the bits it can store; so does
     kv_cache_bits for keys and values. activation_strategies: how inputs are given scales, such as ``token``;
     type_methods: the methods that a number type takes, where not all of them.
-    static_activations: also with scales found on calibration text. transforms and compensations: by name.
+    static_activations: also with scales found on calibration text. transforms, compensations, trainings: by
+    name; a backend that knows trainings carries out nothing else.
     mixed: layers may get unlike schemes. successor: the backend that takes over where this one cannot run.
     streams: memory does not grow with depth. resumes: a killed run goes on where it was.
     """
@@ -41,6 +42,7 @@ class Capabilities:
     type_methods: dict[str, tuple[str, ...]] = field(default_factory=dict)
     transforms: tuple[str, ...] = ()
     compensations: tuple[str, ...] = ()
+    trainings: tuple[str, ...] = ()
     mixed: bool = True
     successor: str | None = None
     streams: bool = False

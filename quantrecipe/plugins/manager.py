@@ -17,7 +17,11 @@ from quantrecipe.plugins import hookspecs
 from quantrecipe.plugins.contract import Backend
 
 GROUP = "quantrecipe"
-FIRST_PARTY = ("quantrecipe.plugins.native.plugin", "quantrecipe.plugins.isolated.plugin")
+FIRST_PARTY = (
+    "quantrecipe.plugins.native.plugin",
+    "quantrecipe.plugins.training.plugin",
+    "quantrecipe.plugins.isolated.plugin",
+)
 
 ReportSection = Callable[[Mapping[str, Any]], str]
 

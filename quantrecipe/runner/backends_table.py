@@ -77,6 +77,7 @@ def _paragraph(one: Backend) -> str:
         f"per {_list(able.activation_strategies)}",
         f"  methods      {_list(able.methods)}",
         *([f"  transforms   {_list((*able.transforms, *able.compensations))}"] if able.transforms else []),
+        *([f"  training     {_list(able.trainings)}"] if able.trainings else []),
         f"  formats      {_list(able.formats)}",
         f"  devices      {_list(able.devices)}",
         f"  memory       {'one decoder block at a time' if able.streams else 'the whole model'}",

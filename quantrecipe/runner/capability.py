@@ -110,6 +110,10 @@ def faults_of(recipe: Recipe, able: Capabilities, form: str, device: str) -> Ite
             yield f"it knows no transform {transform.name!r}"
     if quantization.compensation and quantization.compensation.name not in able.compensations:
         yield f"it knows no compensation {quantization.compensation.name!r}"
+    if quantization.training and quantization.training.name not in able.trainings:
+        yield f"it knows no training {quantization.training.name!r}"
+    if able.trainings and quantization.training is None:
+        yield "it trains, and the recipe has no training"
 
 
 def _group_faults(group: Group, able: Capabilities) -> Iterator[str]:

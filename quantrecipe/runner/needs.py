@@ -12,6 +12,7 @@ from quantrecipe.modeling.plan import Plan, PlannedModule
 from quantrecipe.recipe import Recipe
 from quantrecipe.recipe_transforms import HadamardTransform, LorcCompensation
 from quantrecipe.runner.meter import available_memory
+from quantrecipe.runner.needs_training import adapter_bytes
 from quantrecipe.units import format_bytes
 
 #: Resident after importing torch and transformers, measured with 2.13 and 5.17 on a CPU.
@@ -58,7 +59,7 @@ class Needs:
 class Sizes:
     """What ``count_needs`` counts with. itemsize: bytes a stored number; hidden: width of the residual stream.
 
-    beside: bytes that are written in addition to the model's own tensors.
+    beside: bytes that are written in addition to the model's own tensors. training: lines of memory of a training.
     """
 
     itemsize: int
@@ -67,6 +68,7 @@ class Sizes:
     streams: bool = True
     spills: bool = False
     beside: int = 0
+    training: dict[str, int] | None = None
 
 
 def beside(recipe: Recipe, plan: Plan, itemsize: int) -> int:
@@ -79,7 +81,7 @@ def beside(recipe: Recipe, plan: Plan, itemsize: int) -> int:
     if isinstance(quantization.compensation, LorcCompensation):
         adapted = [module.info for module in plan.quantized if module.info.block is not None]
         added += sum(quantization.compensation.rank * (one.rows + one.columns) * itemsize for one in adapted)
-    return added
+    return added + adapter_bytes(plan, quantization.training, itemsize)
 
 
 def count_needs(plan: Plan, weights_before: int, sizes: Sizes) -> Needs:
@@ -90,14 +92,16 @@ def count_needs(plan: Plan, weights_before: int, sizes: Sizes) -> Needs:
     outside = blocks.pop(None, 0)
     largest = max(blocks.values(), default=0)
     memory = {"python, torch, transformers": RUNTIME_BYTES}
-    if not sizes.streams:
+    if sizes.training is not None:
+        memory |= sizes.training
+    elif not sizes.streams:
         memory["the whole model"] = weights_before
     elif _is_straight(plan):
         memory["a shard, and matrices under way"] = SHARD_BYTES + 4 * max(_weights(one) for one in plan.quantized)
     else:
         memory["largest block, twice (weights and their replacement)"] = 2 * largest
         memory["embeddings and head"] = outside if plan.needs_calibration else 0
-    if plan.needs_calibration:
+    if plan.needs_calibration and sizes.training is None:
         memory["Hessian, its factor in it (K x K, fp32)"] = max(_hessian(module) for module in plan.quantized)
         memory |= _activations(plan, sizes) | _distillation(plan, sizes)
     saved = sum(_dense(module, sizes.itemsize) - (module.packed_bytes or 0) for module in plan.quantized)
@@ -185,5 +189,5 @@ def check_memory(needs: Needs, device: str) -> None:
         raise QuantRecipeError(
             f"not enough memory: quantizing needs about {format_bytes(needs.total_memory)} "
             f"and {format_bytes(free)} are free",
-            remedy="fewer calibration samples, a shorter sequence_length, or method rtn",
+            remedy="fewer calibration samples, a shorter sequence_length, method rtn, or a smaller training.batch",
         )

@@ -20,6 +20,7 @@ from quantrecipe.runner.engine_check import check_engine, is_odd
 from quantrecipe.runner.evaluate import evaluation_windows
 from quantrecipe.runner.inputs import check_inputs
 from quantrecipe.runner.needs import Needs, Sizes, Spill, beside, check_disk, check_memory, count_needs, fits
+from quantrecipe.runner.needs_training import Step, training_memory
 from quantrecipe.runner.plan_notes import plan_notes
 from quantrecipe.runner.tasks import check_tasks
 from quantrecipe.runner.tokens import Windows, load_tokenizer
@@ -106,6 +107,7 @@ def _fitting_needs(  # noqa: PLR0913, PLR0917 - what a run is decided by
 def plan_needs(recipe: Recipe, plan: Plan, skeleton: Skeleton, backend: Backend, spills: bool = False) -> Needs:
     """What the run will take, from the model's shapes."""
     config = skeleton.model.config.get_text_config()
+    training = recipe.quantization.training
     length = min(recipe.calibration.sequence_length, position_limit(skeleton) or recipe.calibration.sequence_length)
     sizes = Sizes(
         itemsize=skeleton.dtype.itemsize,
@@ -114,8 +116,14 @@ def plan_needs(recipe: Recipe, plan: Plan, skeleton: Skeleton, backend: Backend,
         streams=backend.capabilities().streams,
         spills=spills,
         beside=beside(recipe, plan, skeleton.dtype.itemsize),
+        training=None if training is None else training_memory(plan, training, _training_step(skeleton, length)),
     )
     return count_needs(plan, skeleton.folder.nbytes, sizes)
+
+
+def _training_step(skeleton: Skeleton, length: int) -> Step:
+    parameters = sum(parameter.numel() for parameter in skeleton.model.parameters())
+    return Step(parameters, int(skeleton.model.config.get_text_config().vocab_size), length)
 
 
 def position_limit(skeleton: Skeleton) -> int | None:

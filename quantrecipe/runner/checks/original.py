@@ -25,7 +25,7 @@ UNRELATED = 0.9
 #: Transforms that mix or reorder channels, where others scale them.
 MOVING = ("hadamard", "rptq")
 RECIPE = "recipe.yaml"
-TRANSFORMED = "as a transform leaves them; whether its other half is there, only perplexity tells"
+TRANSFORMED = "as a transform or training leaves them; whether they belong together, only perplexity tells"
 
 
 @dataclass(slots=True)
@@ -45,9 +45,9 @@ def check_original(
     stored: ModelFolder, reader: Reader, original: ModelFolder, names: dict[str, str], report: Integrity
 ) -> None:
     """names: see ``counterparts``."""
-    moved = moving_transforms(stored)
+    moved = moving_parts(stored)
     if moved:
-        report.unchecked.append(f"weights turned or reordered by {' and '.join(moved)}, {TRANSFORMED}")
+        report.unchecked.append(f"weights turned, reordered or learned by {' and '.join(moved)}, {TRANSFORMED}")
         return
     found = _Compared()
     for module in reader.modules(stored):
@@ -63,14 +63,18 @@ def check_original(
     _tell(found, report)
 
 
-def moving_transforms(stored: ModelFolder) -> list[str]:
-    """The transforms of the checkpoint's recipe after which weights no longer lie where the original's do."""
+def moving_parts(stored: ModelFolder) -> list[str]:
+    """The parts of the checkpoint's recipe after which weights no longer lie where the original's do."""
     file = stored.path / RECIPE
     try:
-        transforms = load_recipe(file).quantization.transforms if file.is_file() else []
+        recipe = load_recipe(file).quantization if file.is_file() else None
     except QuantRecipeError:
         return []
-    return [part.name for part in transforms if part.name in MOVING]
+    if recipe is None:
+        return []
+    learned = recipe.training is not None and (recipe.training.name == "qat" or recipe.training.adapter == "merged")
+    moved = [part.name for part in recipe.transforms if part.name in MOVING]
+    return [*moved, recipe.training.name] if learned and recipe.training else moved
 
 
 def _compare(  # noqa: PLR0913, PLR0917 - a module with all that explains it
