@@ -13,12 +13,12 @@ from torch import nn
 
 from quantrecipe.errors import BackendError, RecipeError
 from quantrecipe.modeling.adapter import ADAPTER
+from quantrecipe.modeling.digest import digest
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.plan import make_plan
 from quantrecipe.modeling.skeleton import Skeleton
 from quantrecipe.plugins.contract import Job
 from quantrecipe.plugins.manager import backend
-from quantrecipe.plugins.native.record import digest
 from quantrecipe.plugins.training import states
 from quantrecipe.plugins.training.frozen import FrozenLinear
 from quantrecipe.plugins.training.models import Subject

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from quantrecipe.modeling.digest import digest
+from quantrecipe.modeling.skeleton import is_transposed
 from quantrecipe.plugins.contract import Checkpoint
 from quantrecipe.plugins.native.activations import quantized_inputs
 from quantrecipe.plugins.native.block import input_schemes
-from quantrecipe.plugins.native.linear import is_transposed
-from quantrecipe.plugins.native.record import digest
 from quantrecipe.plugins.native.straight_through import straight_through
 from quantrecipe.plugins.native.tuning.student import show
 from quantrecipe.plugins.training.models import Subject

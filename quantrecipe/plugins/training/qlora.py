@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from quantrecipe.errors import BackendError
+from quantrecipe.modeling.digest import digest
 from quantrecipe.plugins.contract import Checkpoint
 from quantrecipe.plugins.native.compensation.peft_files import write_adapter
 from quantrecipe.plugins.native.linear import get_weight
 from quantrecipe.plugins.native.load import load
-from quantrecipe.plugins.native.record import digest
 from quantrecipe.plugins.native.run import quantize as quantize_natively
 from quantrecipe.plugins.training.frozen import FrozenLinear
 from quantrecipe.plugins.training.models import Subject
