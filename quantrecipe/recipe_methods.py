@@ -106,7 +106,7 @@ class _Distillation(Part):
 
     needs: ClassVar[Needs] = "block outputs"
     steps: int = Field(100, ge=1, le=100_000)
-    learning_rate: float = Field(0.02, gt=0, le=10)
+    learning_rate: float = Field(0.005, gt=0, le=10)
     batch: int = Field(1, ge=1, le=4096)
     seed: int = Field(0, ge=0, lt=2**31)
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from quantrecipe.plugins.contract import Availability, Capabilities, Checkpoint, Job
 from quantrecipe.plugins.native.backend import CAPABILITIES as NATIVE
 from quantrecipe.plugins.native.backend import NativeBackend
-from quantrecipe.recipe_training import TRAININGS
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +23,7 @@ CAPABILITIES = replace(
     static_activations=False,
     transforms=(),
     compensations=(),
-    trainings=TRAININGS,
+    trainings=("qat", "qlora"),
     streams=False,
 )
 
