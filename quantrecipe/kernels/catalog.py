@@ -89,6 +89,13 @@ KERNELS: tuple[Kernel, ...] = (
         choices=options(SCALAR=FLOATS, FP8=(0, 1), HELD=(1, 4)),
     ),
     Kernel(
+        name="dequantize",
+        file="dequantize.cu",
+        does="packed weights to 16 bits, for checks and for many rows of inputs",
+        threads=256,
+        choices=options(SCALAR=FLOATS, BITS=(2, 3, 4, 5, 6, 8)),
+    ),
+    Kernel(
         name="gptq_block",
         file="gptq_block.cu",
         does="128 columns of GPTQ for a tile of rows, the factor's block in shared memory",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from emulation import launch_emulated, needs_compiler
 from numpy.random import Generator
 
-from quantrecipe.kernels.cuda import gptq, quantize
+from quantrecipe.kernels.cuda import dequantize, gptq, quantize
 from quantrecipe.kernels.cuda.launch import launching_with
 
 CPU = pytest.param("cpu")
@@ -22,19 +22,23 @@ CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
 everywhere = pytest.mark.parametrize("place", [CPU, EMULATED, CUDA])
 
 
-def cases(all_of_them: Iterable[tuple[Any, ...]], quick: set[tuple[Any, ...]]) -> pytest.MarkDecorator:
+def cases(
+    all_of_them: Iterable[tuple[Any, ...]],
+    quick: set[tuple[Any, ...]],
+    places: Sequence[str] = ("cpu", "emulated", "cuda"),
+) -> pytest.MarkDecorator:
     """``place`` and ``case``, every case everywhere; emulated ones that are not quick are slow: each is compiled."""
     found = []
     for case in all_of_them:
         label = "-".join(str(part).removeprefix("torch.") for part in case)
         slow = [] if case in quick else [pytest.mark.slow]
-        found.append(pytest.param("cpu", case, id=f"cpu-{label}"))
-        found.append(pytest.param("emulated", case, id=f"emulated-{label}", marks=[needs_compiler, *slow]))
-        found.append(pytest.param("cuda", case, id=f"cuda-{label}", marks=pytest.mark.gpu))
+        marks = {"cpu": [], "emulated": [needs_compiler, *slow], "cuda": [pytest.mark.gpu]}
+        found += [pytest.param(place, case, id=f"{place}-{label}", marks=marks[place]) for place in places]
     return pytest.mark.parametrize(("place", "case"), found)
 
 
 LAUNCHERS: dict[str, Callable[..., Any]] = {
+    "dequantize": dequantize.dequantize,
     "gptq_block": gptq.gptq_block,
     "quantize_activation": quantize.quantize_activation,
     "quantize_pack": quantize.quantize_pack,
