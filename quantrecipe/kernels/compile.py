@@ -42,20 +42,20 @@ def compile_variant(variant: Variant, sm: int) -> Compiled:
     if sm < variant.kernel.least_sm:
         limit = f"sm_{variant.kernel.least_sm} or newer"
         raise BackendError(f"{variant.kernel.name} does not run on this device", value=f"sm_{sm}", limit=limit)
-    entry = entry_of(variant, sm)
-    kept = None if entry is None else _read(entry)
+    kept = cached(variant, sm)
     if kept is not None:
         return kept
     made = _compile(variant, sm)
+    entry = entry_of(variant, sm)
     if entry is not None:
         _keep(entry, made)
     return made
 
 
-def is_cached(variant: Variant, sm: int) -> bool:
-    """Whether a whole entry is on disk."""
+def cached(variant: Variant, sm: int) -> Compiled | None:
+    """What is on disk, if it is whole."""
     entry = entry_of(variant, sm)
-    return entry is not None and _read(entry) is not None
+    return None if entry is None else _read(entry)
 
 
 def entry_of(variant: Variant, sm: int) -> Path | None:

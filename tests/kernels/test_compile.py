@@ -11,7 +11,7 @@ import pytest
 from quantrecipe.errors import BackendError, QuantRecipeError
 from quantrecipe.kernels import compile as compiling
 from quantrecipe.kernels.catalog import ARCHITECTURES, KERNELS, SHARED_LIMIT, SOURCES, Variant, variant
-from quantrecipe.kernels.compile import Compiled, compile_variant, entry_of, is_cached
+from quantrecipe.kernels.compile import Compiled, cached, compile_variant, entry_of
 from quantrecipe.kernels.source import whole_text
 
 
@@ -75,9 +75,9 @@ def test_the_cache_is_read_and_a_damaged_entry_is_made_again(tmp_path: Path, mon
     assert (made.cached, kept.cached) == (False, True)
     assert (kept.cubin, kept.report) == (made.cubin, made.report) and made.cubin.startswith(b"\x7fELF")
     entry = entry_of(one, 80)
-    assert entry is not None and is_cached(one, 80) and not is_cached(one, 90)
+    assert entry is not None and cached(one, 80) == kept and cached(one, 90) is None
     entry.write_bytes(made.cubin[:-1] + b"x")
-    assert not is_cached(one, 80)
+    assert cached(one, 80) is None
     assert compile_variant(one, 80) == Compiled(made.cubin, made.report, cached=False)
     assert sorted(path.suffix for path in entry.parent.iterdir()) == [".cubin", ".json"]
 
