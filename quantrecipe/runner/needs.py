@@ -100,6 +100,7 @@ def count_needs(plan: Plan, weights_before: int, sizes: Sizes) -> Needs:
         memory["a shard, and matrices under way"] = SHARD_BYTES + 4 * max(_weights(one) for one in plan.quantized)
     else:
         memory["largest block, twice (weights and their replacement)"] = 2 * largest
+        memory["the matrix under way (fp32, and its codes)"] = 5 * max(_weights(one) for one in plan.quantized)
         memory["embeddings and head"] = outside if plan.needs_calibration else 0
     if plan.needs_calibration and sizes.training is None:
         memory["Hessian, its factor in it (K x K, fp32)"] = max(_hessian(module) for module in plan.quantized)

@@ -7,7 +7,7 @@ compressed-tensors. W is [N, K] with N outputs; a scale serves ``K / G`` columns
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +15,9 @@ import torch
 
 from quantrecipe.errors import BackendError
 from quantrecipe.schemes import QuantizationArgs
+
+#: Weights of a matrix whose rows are worked on at once, 256 MB in fp32: few matrices have more.
+SLICE = 2**26
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,13 @@ class Grid:
         scale = self.scale.float().expand(rows, -1)
         zero = torch.zeros_like(scale) if self.zero is None else self.zero.float().expand(rows, -1)
         return scale, zero
+
+    def rows(self, start: int, count: int) -> Grid:
+        """The grid of so many rows; the same where one scale serves all."""
+        if len(self.scale) == 1:
+            return self
+        here = slice(start, start + count)
+        return Grid(self.scale[here], None if self.zero is None else self.zero[here])
 
 
 class Matrix(Protocol):
@@ -87,7 +97,23 @@ class Quantized:
 
     def served(self, storage: Storage, dtype: torch.dtype) -> torch.Tensor:
         """(q - z) s in the format's product dtype, then in ``dtype`` [N, K]."""
-        return dequantize(self.codes, self.grid, storage.product_dtype).to(dtype)
+        found, start = self.codes.new_empty(self.codes.shape, dtype=dtype), 0
+        for codes in row_slices(self.codes):
+            grid = self.grid.rows(start, len(codes))
+            found[start : start + len(codes)] = dequantize(codes, grid, storage.product_dtype)
+            start += len(codes)
+        return found
+
+
+def row_slices(weight: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The rows of a weight [N, K] in slices of at most ``SLICE`` weights: what is computed of one is small."""
+    return torch.split(weight, max(1, SLICE // weight.shape[1]))
+
+
+def by_rows(work: Callable[[torch.Tensor], Matrix], weight: torch.Tensor, args: QuantizationArgs) -> Matrix:
+    """``work`` on a weight [N, K], slice by slice where each row has scales of its own."""
+    alone = args.type == "int" and args.strategy in ("channel", "group")
+    return joined(map(work, row_slices(weight)), len(weight)) if alone else work(weight)
 
 
 def joined(parts: Iterable[Matrix], rows: int) -> Matrix:
@@ -100,7 +126,7 @@ def joined(parts: Iterable[Matrix], rows: int) -> Matrix:
         if not isinstance(part, Quantized) or len(part.codes) == rows:
             return part
         if not grids:
-            codes = torch.empty(rows, part.codes.shape[1], dtype=torch.int8)
+            codes = part.codes.new_empty(rows, part.codes.shape[1])
         codes[start : start + len(part.codes)] = part.codes
         start, args = start + len(part.codes), part.args
         grids.append(part.grid)

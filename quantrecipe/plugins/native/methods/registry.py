@@ -24,7 +24,7 @@ from quantrecipe.plugins.native.methods.llm_int8 import llm_int8
 from quantrecipe.plugins.native.methods.odyssey import learned_clipping
 from quantrecipe.plugins.native.methods.olive import olive
 from quantrecipe.plugins.native.methods.rtn import rtn
-from quantrecipe.plugins.native.qparams import Matrix, Quantized, Storage, quantize
+from quantrecipe.plugins.native.qparams import Matrix, Quantized, Storage, by_rows, quantize
 from quantrecipe.schemes import QuantizationArgs
 
 Note = Callable[[str], None]
@@ -58,8 +58,15 @@ class Problem:
         return self.hessian.factor(Setting.of(self.method, self.args), self.name, self.note)
 
 
+def _rtn(problem: Problem) -> Matrix:
+    args, storage = problem.args, problem.storage
+    return by_rows(lambda weight: rtn(weight, args, storage), problem.weight, args)
+
+
 def _gptq(problem: Problem) -> Matrix:
-    return gptq(problem.weight, problem.factor(), problem.args, problem.storage, problem.method.block_size)
+    factor, args, storage = problem.factor(), problem.args, problem.storage
+    block_size = problem.method.block_size
+    return by_rows(lambda weight: gptq(weight, factor, args, storage, block_size), problem.weight, args)
 
 
 def _odyssey(problem: Problem) -> Matrix:
@@ -77,7 +84,7 @@ def _awq_clip(problem: Problem) -> Matrix:
 
 
 SOLVERS: dict[str, Callable[[Problem], Matrix]] = {
-    "rtn": lambda problem: rtn(problem.weight, problem.args, problem.storage),
+    "rtn": _rtn,
     "glm-int4": lambda problem: glm_int4(problem.weight, problem.args, problem.storage),
     "hqq": lambda problem: hqq(problem.weight, problem.args, problem.storage, problem.method),
     "llm-int8": lambda problem: llm_int8(problem.weight, problem.args),
