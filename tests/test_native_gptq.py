@@ -206,3 +206,28 @@ def test_any_size(shape: tuple[int, int]) -> None:
     result = solver.gptq(w, factor_of(x, args, "static"), args, F32)
     assert result.codes.shape == shape
     assert make_grid(w, args, F32).scale.shape == (shape[0], 1)
+
+
+@pytest.mark.parametrize("block", [128, 320])
+@pytest.mark.parametrize("actorder", ORDERS)
+def test_the_operator_of_a_gpu_takes_the_same_codes(
+    actorder: str | None, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CUDA's way through the operator gptq_block, here with its CPU implementation; 32 columns at once."""
+    x, w = inputs(), weights()
+    args = QuantizationArgs(num_bits=3, strategy="group", group_size=48)
+    expected = ours(w, x, args, actorder, block)
+    monkeypatch.setattr(solver, "solver", lambda device: (solver.kernel_columns, 32))
+    found = ours(w, x, args, actorder, block)
+    assert torch.isclose(found, expected, atol=1e-4).float().mean() > 0.99  # sums in another order break ties
+
+
+def test_without_a_compiler_a_gpu_gets_the_slow_loop_and_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise BackendError("CUDA kernels need NVRTC and cuda.core")
+
+    monkeypatch.setattr("quantrecipe.kernels.compile.nvrtc_version", missing)
+    solver.kernels_compile.cache_clear()
+    with pytest.warns(UserWarning, match="GPTQ takes its slow loop: CUDA kernels need NVRTC"):
+        assert solver.solver("cuda") == (solver.eager_columns, None)
+    solver.kernels_compile.cache_clear()

@@ -9,7 +9,7 @@ from quantrecipe.kernels.cpu import byte_loops
 from quantrecipe.kernels.cpu.choice import chunk_rows
 from quantrecipe.kernels.cpu.numbers import loopable, raw
 from quantrecipe.kernels.gptq_block import quantize_columns
-from quantrecipe.kernels.ops.checks import check_bits, group_count
+from quantrecipe.kernels.ops.checks import check_bits, check_pack, group_count
 from quantrecipe.kernels.ops.library import implement
 from quantrecipe.kernels.pack import pack_rows
 
@@ -24,9 +24,7 @@ def quantize_pack(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Scales that span the greatest weights, as compressed-tensors' calculate_qparams; codes to the nearest."""
     groups = group_count(weight.shape[1], group_size)
-    if kind not in ("int", "fp8") or (kind == "fp8" and not (num_bits == 8 and symmetric)):
-        raise BackendError("quantize_pack", value=f"{kind} {num_bits}", limit="int, or symmetric fp8 of 8 bits")
-    check_bits(num_bits)
+    check_pack(num_bits, symmetric, kind)
     parts = [
         _quantized(rows.float().view(len(rows), groups, -1), weight.dtype, num_bits, symmetric, kind)
         for rows in torch.split(weight.contiguous(), chunk_rows(weight.shape[1]))

@@ -9,6 +9,7 @@ import torch
 from quantrecipe.errors import BackendError
 from quantrecipe.kernels.catalog import variant
 from quantrecipe.kernels.cuda.launch import blocks, integer, launch, long_integer
+from quantrecipe.kernels.ops.checks import check_bits
 from quantrecipe.kernels.ops.library import implement
 
 COLUMNS, WARPS, ROWS = 128, 8, 4  # csrc/gptq_block.cu
@@ -24,6 +25,7 @@ def gptq_block(
     num_bits: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """As ops/schemas.py; weight and factor may be slices, of which only the last dimension must be dense."""
+    check_bits(num_bits)
     w, U = (_batched(part) for part in (weight, factor))
     layers, rows, columns = w.shape
     if columns > COLUMNS:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
+from quantrecipe.errors import BackendError
 from quantrecipe.kernels.catalog import Variant
 
 Grid = Sequence[int]
@@ -60,8 +61,11 @@ def long_integer(value: int) -> ctypes.c_longlong:
 
 
 def scalar_name(dtype: torch.dtype) -> str:
-    """The kernels' name of a 16-bit type."""
-    return {torch.float16: "f16", torch.bfloat16: "bf16"}[dtype]
+    """The kernels' name of a 16-bit type. Raises BackendError for others."""
+    names = {torch.float16: "f16", torch.bfloat16: "bf16"}
+    if dtype not in names:
+        raise BackendError("no CUDA kernel for this type", value=str(dtype), limit="torch.float16 or torch.bfloat16")
+    return names[dtype]
 
 
 def blocks(work: int, each: int) -> int:

@@ -7,7 +7,7 @@ import torch
 from quantrecipe.errors import BackendError
 from quantrecipe.kernels.catalog import variant
 from quantrecipe.kernels.cuda.launch import blocks, integer, launch, scalar_name
-from quantrecipe.kernels.ops.checks import check_bits, group_count
+from quantrecipe.kernels.ops.checks import check_pack, group_count
 from quantrecipe.kernels.ops.library import implement
 
 TEAM_THREADS, CHUNK = 256, 8  # csrc/teams.cuh
@@ -19,6 +19,7 @@ def quantize_pack(
     weight: torch.Tensor, num_bits: int, group_size: int, symmetric: bool, kind: str = "int"
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """As ops/schemas.py. Raises BackendError where groups are no multiple of 8."""
+    check_pack(num_bits, symmetric, kind)
     rows, columns = weight.shape
     groups = _groups(columns, group_size)
     weight = weight.contiguous()
@@ -64,7 +65,6 @@ def _packed(weight: torch.Tensor, num_bits: int, kind: str) -> torch.Tensor:
     rows, columns = weight.shape
     if kind == "fp8":
         return weight.new_empty(rows, columns, dtype=torch.float8_e4m3fn)
-    check_bits(num_bits)
     if num_bits == 8:
         return weight.new_empty(rows, columns, dtype=torch.int8)
     return weight.new_empty(rows, blocks(columns * num_bits, 32), dtype=torch.int32)

@@ -15,6 +15,13 @@ def check_bits(num_bits: int) -> None:
         raise BackendError("no kernel for this width", value=num_bits, limit="2, 3, 4, 5, 6 or 8 bits")
 
 
+def check_pack(num_bits: int, symmetric: bool, kind: str) -> None:
+    """What quantize_pack can make."""
+    if kind not in ("int", "fp8") or (kind == "fp8" and not (num_bits == 8 and symmetric)):
+        raise BackendError("quantize_pack", value=f"{kind} {num_bits}", limit="int, or symmetric fp8 of 8 bits")
+    check_bits(num_bits)
+
+
 def group_count(columns: int, group_size: int) -> int:
     """Groups of a row. Raises BackendError where they do not come out even."""
     if group_size < 0:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
+from quantrecipe.errors import BackendError
 from quantrecipe.plugins.native.factor import Factor
 from quantrecipe.plugins.native.qparams import Grid, Quantized, Storage, code_range, make_grid
 from quantrecipe.schemes import QuantizationArgs
+
+KERNEL_COLUMNS = 128  # kernels/csrc/gptq_block.cu
 
 
 def gptq(
@@ -93,10 +98,49 @@ class Sweep:
 
     def quantize(self, start: int, stop: int, grid: Grid) -> None:
         """Quantize the columns of one block, then W[:, stop:] -= E U[start:stop, stop:] (equation 4) at once."""
-        solve = compiled_columns if self.W.device.type == "cpu" else eager_columns
-        errors = solve(self, start, stop, grid)
-        if stop < self.W.shape[1]:
-            self.W[:, stop:].addmm_(errors, self.U[start:stop, stop:], alpha=-1)
+        solve, widest = solver(self.W.device.type)
+        for first, last in _blocks(start, stop, widest or stop - start):
+            errors = solve(self, first, last, grid)
+            if last < self.W.shape[1]:
+                self.W[:, last:].addmm_(errors, self.U[first:last, last:], alpha=-1)
+
+
+Solver = Callable[[Sweep, int, int, Grid], torch.Tensor]
+
+
+def solver(device: str) -> tuple[Solver, int | None]:
+    """The fastest loop that there is for a device, and the most columns that it takes at once (None = any)."""
+    if device == "cpu":
+        return compiled_columns, None
+    if device == "cuda" and kernels_compile():
+        return kernel_columns, KERNEL_COLUMNS
+    return eager_columns, None
+
+
+@cache
+def kernels_compile() -> bool:
+    """Whether CUDA kernels can be compiled here; a warning says why not."""
+    from quantrecipe.kernels.compile import nvrtc_version
+
+    try:
+        nvrtc_version()
+    except BackendError as error:
+        warnings.warn(f"GPTQ takes its slow loop: {error}", stacklevel=2)
+        return False
+    return True
+
+
+def kernel_columns(sweep: Sweep, start: int, stop: int, grid: Grid) -> torch.Tensor:
+    """The same by the operator ``gptq_block``; at most KERNEL_COLUMNS."""
+    import quantrecipe.kernels.ops  # noqa: F401 - defines the operator
+
+    block = slice(start, stop)
+    weight, factor, groups = sweep.W[:, block], sweep.U[block, block], sweep.group[block]
+    bits = (sweep.limits[1] - sweep.limits[0]).bit_length()
+    scale, zero = grid.floats(len(weight))
+    errors: torch.Tensor
+    sweep.codes[:, block], errors = torch.ops.quantrecipe.gptq_block(weight, factor, scale, zero, groups, bits)
+    return errors
 
 
 def compiled_columns(sweep: Sweep, start: int, stop: int, grid: Grid) -> torch.Tensor:
@@ -113,7 +157,7 @@ def compiled_columns(sweep: Sweep, start: int, stop: int, grid: Grid) -> torch.T
 
 
 def eager_columns(sweep: Sweep, start: int, stop: int, grid: Grid) -> torch.Tensor:
-    """The same loop in torch operations, for any device; slow, as each column is some ten launches."""
+    """The same loop in torch operations, for other devices; slow, as each column is some ten launches."""
     scale, zero = grid.floats(sweep.W.shape[0])
     block = sweep.W[:, start:stop].clone()
     errors = torch.empty_like(block)
