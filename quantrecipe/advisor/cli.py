@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from quantrecipe import __version__
-from quantrecipe.advisor.options import FORMATS, question
+from quantrecipe.advisor.options import FORMATS, MEASURING, measuring, question
 from quantrecipe.errors import QuantRecipeError
 
 _LAZY = {  # subcommand -> where it is; imported only when it is called
@@ -50,6 +50,7 @@ class _Group(click.Group):
 @click.option("--explain", is_flag=True, help="Show every rule, line by line.")
 @click.option("--what-if", is_flag=True, help="A table of memory by context and scheme.")
 @click.option("--plot", help="Draw memory against predicted loss to this file (PNG or SVG).")
+@measuring
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(__version__, prog_name="qadvise")
 @click.pass_context
@@ -59,9 +60,16 @@ def cli(ctx: click.Context, /, **options: Any) -> None:
     \b
     qadvise --model bloom-176b --mem 80GB -o recipe.yaml
     qadvise --family bloom --mem 16GB
+    qadvise --model FOLDER --measure --size 4GB -o recipe.yaml
     """
     if ctx.invoked_subcommand is not None:
         return
+    measuring = {name: options.pop(name) for name in MEASURING}
+    if measuring.pop("measure"):
+        ctx.exit(import_module("quantrecipe.mixed.command").run(**measuring, **options))
+    used = next((name for name, value in measuring.items() if value), None)
+    if used:
+        raise QuantRecipeError(f"--{used} goes with --measure")
     from quantrecipe.advisor.commands.advise import run
 
     ctx.exit(run(**options))

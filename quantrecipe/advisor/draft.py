@@ -29,10 +29,10 @@ def draft_recipe(one: Candidate, asked: Constraints, reasons: Sequence[Rule]) ->
     return {
         "version": 1,
         "model": {"id": one.model.hub_id or one.model.id},
-        "target": _target(asked),
+        "target": target_args(asked),
         "quantization": _quantization(one, asked.program),
-        "calibration": _calibration(one.model),
-        "evaluation": _evaluation(one.model),
+        "calibration": calibration_args(one.model),
+        "evaluation": evaluation_args(one.model),
         "gates": _gates(one),
         "output": {"path": OUTPUT, "report": f"{OUTPUT}/report.md"},
         "expected": _expected(one),
@@ -41,7 +41,8 @@ def draft_recipe(one: Candidate, asked: Constraints, reasons: Sequence[Rule]) ->
     }
 
 
-def _target(asked: Constraints) -> dict[str, Any]:
+def target_args(asked: Constraints) -> dict[str, Any]:
+    """What the advice is for."""
     target: dict[str, Any] = {"memory": asked.size_text} if asked.size_text else {}
     if asked.device:
         target["hardware"] = {"name": asked.device.name, "count": asked.gpus}
@@ -114,13 +115,14 @@ def method_args(name: str) -> dict[str, Any]:
     return {"name": name}
 
 
-def _calibration(model: ModelSpec) -> dict[str, Any]:
+def calibration_args(model: ModelSpec) -> dict[str, Any]:
     """128 x 2048 tokens as the GPTQ paper takes, no longer than the model can read."""
     samples, length = (32, 256) if model.parameters < SMALL else (128, 2048)
     return {"dataset": "builtin", "samples": samples, "sequence_length": min(length, model.context), "seed": 0}
 
 
-def _evaluation(model: ModelSpec) -> dict[str, Any]:
+def evaluation_args(model: ModelSpec) -> dict[str, Any]:
+    """Perplexity and KL over a few windows, no longer than the model can read."""
     length, windows = (256, 32) if model.parameters < SMALL else (2048, 40)
     perplexity = {"dataset": "builtin", "sequence_length": min(length, model.context), "windows": windows}
     return {"perplexity": perplexity, "divergence": True, "tasks": []}

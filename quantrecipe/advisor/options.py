@@ -9,6 +9,7 @@ import click
 
 from quantrecipe.advisor.constraints import OBJECTIVES
 
+EFFORTS = ("low", "default", "high")
 FORMATS = ("text", "json", "yaml", "markdown")
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,5 +31,29 @@ _QUESTION = (
 def question(command: F) -> F:
     """Adds the options of a question to a command."""
     for option in reversed(_QUESTION):
+        command = option(command)
+    return command
+
+
+_MEASURING = (
+    click.option(
+        "--measure", is_flag=True, help="Measure the model's own layers and choose a scheme for each."
+    ),
+    click.option("--size", help="With --measure: the most that the weight files may take, instead of --mem."),
+    click.option("--effort", type=click.Choice(EFFORTS), help="With --measure: how dearly.  [default: default]"),
+    click.option(
+        "--pin", multiple=True, metavar="LAYERS=BITS",
+        help='With --measure: fix layers, "re:.*down_proj=8", lm_head=16 or NAME=w4a16-g64; may be repeated.',
+    ),
+    click.option("--schemes", help="With --measure: the schemes to choose among, such as w3a16,w4a16-g64."),
+    click.option("--calibration", help="With --measure: builtin, a text file or hub id; NAME:128x512 says how much."),
+    click.option("--frontier", is_flag=True, help="With --measure: the best loss at every size."),
+)  # fmt: skip
+MEASURING = ("measure", "size", "effort", "pin", "schemes", "calibration", "frontier")
+
+
+def measuring(command: F) -> F:
+    """Adds the options of a measurement to a command."""
+    for option in reversed(_MEASURING):
         command = option(command)
     return command

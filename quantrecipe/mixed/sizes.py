@@ -42,6 +42,7 @@ class Sizes:
                 "the format holds one scheme for all layers", value=form, limit=f"mixes: {', '.join(LISTINGS)}"
             )
         self._skeleton, self._units, self._form = skeleton, units, form
+        self._dtype = skeleton.dtype
         self._naming = Naming.of(skeleton, format_named(form, False))
         self._shapes = {name: _shape(skeleton, name) for stored in skeleton.fused.values() for name in stored}
 
@@ -112,11 +113,10 @@ class Sizes:
             stored = self._skeleton.folder.info(self._skeleton.stored_name(parameter))
             return [Piece(name, stored.dtype, (info.rows, info.columns), _written_elsewhere)]
         tensors = LISTINGS[self._form](option.facts, info.rows, info.columns)
-        dtype = self._skeleton.dtype
         return [
             Piece(
                 f"{name.removesuffix('.weight')}.{one.suffix}",
-                DTYPES[one.dtype] if one.dtype else dtype,
+                DTYPES[one.dtype] if one.dtype else self._dtype,
                 one.shape,
                 _written_elsewhere,
             )
