@@ -15,6 +15,7 @@ from quantrecipe.runner.cli_group import RecipeGroup
 from quantrecipe.runner.commands.baseline import baseline
 from quantrecipe.runner.commands.compare import compare
 from quantrecipe.runner.commands.gate import gate
+from quantrecipe.runner.commands.generate import generate
 from quantrecipe.runner.commands.kernels import kernels
 from quantrecipe.runner.commands.options import gating
 from quantrecipe.runner.commands.report import diff, report
@@ -125,7 +126,7 @@ def verify(folder: Path, original: str | None, trust_remote_code: bool, debug: b
 cli.add_command(backends)
 
 
-for _command in (gate, baseline, report, diff, compare, kernels):
+for _command in (gate, baseline, report, diff, compare, generate, kernels):
     cli.add_command(_command)
 
 

@@ -46,7 +46,7 @@ class Meter:
             yield
         finally:
             seconds = round(time.perf_counter() - began, 3)
-            record = StageRecord(name, seconds, peak_memory(), exact, _status("RssAnon"), _gpu_peak())
+            record = StageRecord(name, seconds, peak_memory(), exact, anonymous_memory(), _gpu_peak())
             self.stages.append(record)
 
     def add(self, name: str, seconds: float, peak: int | None) -> None:
@@ -66,6 +66,11 @@ class Meter:
 def peak_memory() -> int | None:
     """Peak resident bytes since the mark was last reset, or since the process began."""
     return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def anonymous_memory() -> int | None:
+    """Bytes held beside memory maps of files; None where that is not known."""
+    return _status("RssAnon")
 
 
 def _reset_peak() -> bool:

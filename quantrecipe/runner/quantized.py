@@ -10,8 +10,7 @@ import torch
 
 from quantrecipe.errors import DamageError
 from quantrecipe.modeling.adapter import attach_adapter
-from quantrecipe.modeling.folder import ModelFolder, TensorInfo
-from quantrecipe.modeling.formats import reader_of
+from quantrecipe.modeling.dequantized import DequantizedFolder
 from quantrecipe.modeling.plan import Plan
 from quantrecipe.modeling.skeleton import Skeleton
 from quantrecipe.plugins.native.activations import Rounding, apply_scheme
@@ -24,39 +23,6 @@ from quantrecipe.plugins.native.kv_cache import (
 from quantrecipe.plugins.native.rounding import Fixed
 from quantrecipe.runner.scorers import Streamed
 from quantrecipe.schemes import QuantizationArgs
-
-
-class DequantizedFolder(ModelFolder):
-    """A quantized folder whose packed modules read as ``<module>.weight``, dequantized when asked for.
-
-    transposed: modules whose weight the model holds as [K, N] (Conv1D). product: the dtype that a loader computes in.
-    """
-
-    def __init__(self, path: Path, config: dict[str, Any], tensors: dict[str, TensorInfo]) -> None:
-        self.stored = ModelFolder(path, config, dict(tensors))
-        self.reader = reader_of(self.stored)
-        super().__init__(path, config, tensors)
-        self.product: torch.dtype | None = None
-        self.transposed: set[str] = set()
-        self.modules = set(self.reader.modules(self.stored))
-        for module in self.modules:
-            parts = self.reader.parts(self.stored, module)
-            first = tensors[parts[0]]
-            for part in parts:
-                del tensors[part]
-            tensors[f"{module}.weight"] = TensorInfo(f"{module}.weight", first.file, torch.float16, ())
-
-    def tensor(self, name: str) -> torch.Tensor:
-        """A plain tensor, or a dequantized weight."""
-        module = name.removesuffix(".weight")
-        if module not in self.modules or module == name:
-            return super().tensor(name)
-        weight = self.reader.decode(self.stored, module).weight(self.product)
-        return weight.t().contiguous() if module in self.transposed else weight
-
-    def mapped(self, name: str) -> torch.Tensor:
-        """As ``tensor``: what is computed lies in no file."""
-        return self.tensor(name)
 
 
 def open_dequantized(
@@ -109,7 +75,7 @@ def round_activations(
 ) -> None:
     """Make the model round what it computes with, for good; static scales come from the folder."""
     for name, args in rounded.inputs.items():
-        rounding = Rounding(args, None if args.dynamic else _static(folder, f"{name}.input"))
+        rounding = Rounding(args, None if args.dynamic else static_scale(folder, f"{name}.input"))
         apply_scheme(skeleton.model.get_submodule(name), rounding, as_transformers)
     if rounded.kv_cache is None:
         return
@@ -119,11 +85,11 @@ def round_activations(
                 continue
             cache = KeyValueRounding(rounded.kv_cache)
             if not rounded.kv_cache.dynamic:
-                cache.fixed = {part: _static(folder, f"{block.name}.{name}.{part}") for part in ("k", "v")}
+                cache.fixed = {part: static_scale(folder, f"{block.name}.{name}.{part}") for part in ("k", "v")}
             apply_kv_scheme(module, cache, as_transformers)
 
 
-def _static(folder: DequantizedFolder, prefix: str) -> Fixed:
+def static_scale(folder: DequantizedFolder, prefix: str) -> Fixed:
     """A static scale and, where there is one, its zero point."""
     zero = f"{prefix}_zero_point"
     return Fixed(

@@ -1,0 +1,1 @@
+"""Quantized checkpoints that run in quantized memory: layers that keep their codes, and models made of them."""
