@@ -107,9 +107,10 @@ def linear_llm_int8(x: Tensor, weight: Tensor, w_scales: Tensor, threshold: floa
 def linear_fp8(
     q: Tensor, x_scales: Tensor | None, weight: Tensor, w_scales: Tensor, bias: Tensor | None, out_dtype: torch.dtype
 ) -> Tensor:
-    """fp8 numbers are exact in 16 bits, in which they are multiplied."""
+    """fp8 numbers are exact in the type of the output, in which they are multiplied (fp32 where that is fp16)."""
     check_inputs(q, weight.shape[1])
-    x = q.to(torch.bfloat16) if q.dtype == torch.float8_e4m3fn else loopable(q)
+    exact = torch.bfloat16 if out_dtype == torch.bfloat16 else torch.float32
+    x = q.to(exact) if q.dtype == torch.float8_e4m3fn else loopable(q)
     if len(x) <= LOOP_ROWS["fp8"]:
         found = _float8_loop(x, weight, w_scales)
     else:
