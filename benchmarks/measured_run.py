@@ -6,6 +6,7 @@ python benchmarks/measured_run.py MODEL OUT GROUPS.json SEQUENCES LENGTH
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
@@ -48,7 +49,7 @@ def watched(peak: dict[str, int], every: float = 0.01) -> Iterator[None]:
 def main() -> None:
     """Quantize once."""
     model, out, groups, sequences, length = sys.argv[1:]
-    torch.set_num_threads(2)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     tokens = torch.randint(0, VOCABULARY, (int(sequences), int(length)), generator=torch.Generator().manual_seed(0))
     before, peak, cpu = memory()["RssAnon"], {}, time.process_time()
     with watched(peak):

@@ -1,7 +1,7 @@
 """How runs scale: memory against depth, time against layers, and real shapes of large models.
 
     python benchmarks/scale.py depth               # minutes
-    python benchmarks/scale.py blocks              # a Llama-3-70B and a BLOOM-176B block through GPTQ
+    python benchmarks/scale.py blocks              # a Llama-3-70B and a BLOOM-176B block through GPTQ (--only one)
     python benchmarks/scale.py factor              # BLOOM-176B's fc2 from smaller K
     python benchmarks/scale.py straight            # BLOOM-7b1, 14 GB, by round-to-nearest, beside cp
 
@@ -30,6 +30,7 @@ RTN = {"main": {"scheme": "w4a16-g128", "method": "rtn"}}
 GPTQ = {"main": {"scheme": "w4a16-g128", "method": "gptq"}}
 #: BLOOM-176B's fc2 needs a Hessian of 57344 x 57344: see ``factor``.
 BLOOM_GPTQ = {**GPTQ, "fc2": {"targets": ["re:.*dense_4h_to_h"], "scheme": "w4a16-g128", "method": "rtn"}}
+BLOCKS = (("llama-3-70b", 80, GPTQ), ("bloom-176b", 70, BLOOM_GPTQ))
 #: Deep enough for round-to-nearest to fill a shard, which it holds.
 DEPTHS = {"rtn": (24, 48), "gptq": (4, 8, 16)}
 
@@ -82,13 +83,17 @@ def depth(folder: Path) -> None:
             shutil.rmtree(model)
 
 
-def blocks(folder: Path) -> None:
-    """One real-shaped block each; the model's own depth times its seconds."""
-    print("| block | layers | seconds | CPU s | RssAnon MB | VmHWM MB | model, h |\n|---|--:|--:|--:|--:|--:|--:|")
-    for name, layers, groups in (("llama-3-70b", 80, GPTQ), ("bloom-176b", 70, BLOOM_GPTQ)):
+def blocks(folder: Path, only: str | None = None) -> None:
+    """One real-shaped block each; the model's own depth times its CPU seconds."""
+    print(
+        "| block | layers | seconds | CPU s | RssAnon MB | VmHWM MB | model, CPU h |\n|---|--:|--:|--:|--:|--:|--:|"
+    )
+    for name, layers, groups in BLOCKS:
+        if only not in (None, name):
+            continue
         model = synthesize(name, folder / name, "--layers", "1", "--vocab", "4096", "--dtype", "bfloat16")
         found = measure(model, groups)
-        hours = found["seconds"] * layers / 3600
+        hours = found["cpu_seconds"] * layers / 3600
         row(name, layers, found["seconds"], found["cpu_seconds"], *memory_cells(found), hours)
         shutil.rmtree(model)
 
@@ -153,7 +158,7 @@ def forget(model: Path, cold: bool) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-PARTS = {"depth": depth, "blocks": blocks, "factor": factor, "straight": straight}
+PARTS: dict[str, Any] = {"depth": depth, "blocks": blocks, "factor": factor, "straight": straight}
 
 
 def main() -> None:
@@ -163,14 +168,14 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, default=Path(tempfile.gettempdir()), help="with room for 30 GB for straight"
     )
+    parser.add_argument("--only", choices=[name for name, *_ in BLOCKS], help="one of the blocks")
     parser.add_argument("--keep", action="store_true", help="leave the checkpoints there")
     args = parser.parse_args()
-    torch.set_num_threads(2)
     folder = args.folder / "quantrecipe-scale"
     folder.mkdir(exist_ok=True)
     for part in args.parts:
         print(f"\n{part}: load average before {os.getloadavg()[0]:.1f}\n")
-        PARTS[part](folder)
+        PARTS[part](folder, args.only) if part == "blocks" else PARTS[part](folder)
     if not args.keep:
         shutil.rmtree(folder)
 

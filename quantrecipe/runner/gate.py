@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,12 @@ class Gating:
     device: str
     progress: Progress
     meter: Meter
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, line: str) -> None:
+        """Say it now and in the report."""
+        self.notes.append(line)
+        self.progress.note(line)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -120,7 +126,7 @@ def _subject(run: Gating, tokenizer: Any) -> Subject | None:
     if evaluation.perplexity is None:
         return None
     original = Streamed(run.skeleton, run.device)
-    quantized = scorer_of(run.request.folder, run.device, run.dtype, run.request.trust_remote_code)
+    quantized = scorer_of(run.request.folder, run.device, run.dtype, run.request.trust_remote_code, run.note)
     if quantized.vocabulary != original.vocabulary:
         raise QuantRecipeError(
             "the checkpoint has another vocabulary than the original",

@@ -98,7 +98,7 @@ def gated(
         "environment": environment(run.device),
         "command": request.command,
         "launch": recipe.launch,
-        "notes": [],
+        "notes": run.notes,
     }
     return told | {"verdict": {"status": status(told), "sentence": sentence(told)}}
 
