@@ -88,6 +88,62 @@ def fp8(weight: np.ndarray) -> tuple[Tensors, np.ndarray]:
     return {"weight": codes, "weight_scale": _t(scale)}, codes.float().numpy() * scale
 
 
+def nvfp4(weight: np.ndarray) -> tuple[Tensors, np.ndarray]:
+    """compressed-tensors' nvfp4: e2m1 codes, e4m3 scales of 16 over one fp32 scale; loaders round to bf16."""
+    whole = np.float32(448 * 6 / np.abs(weight).max())
+    parts = weight.reshape(len(weight), -1, 16)
+    scale = torch.from_numpy((whole * np.abs(parts).max(-1) / 6).astype(np.float32)).to(torch.float8_e4m3fn)
+    served = scale.float().numpy() / whole
+    packed, meant = _e2m1(parts, served)
+    tensors = {"weight_packed": packed, "weight_scale": scale, "weight_global_scale": torch.tensor([whole])}
+    return tensors, meant
+
+
+def mxfp4(weight: np.ndarray) -> tuple[Tensors, np.ndarray]:
+    """OCP's MXFP4 (section 6.3): blocks of 32 share 2^(floor(log2 max) - 2), stored with a bias of 127."""
+    parts = weight.reshape(len(weight), -1, 32)
+    exponent = np.floor(np.log2(np.abs(parts).max(-1))) - 2
+    packed, meant = _e2m1(parts, (2.0**exponent).astype(np.float32))
+    return {"weight_packed": packed, "weight_scale": _t((exponent + 127).astype(np.uint8))}, meant
+
+
+def _e2m1(parts: np.ndarray, scale: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
+    """Nearest codes [N, groups, n], two a byte, the earlier low; and what a loader makes of them."""
+    book = np.array([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
+    codes = np.abs(np.abs(parts / scale[..., None])[..., None] - book).argmin(-1)
+    values = np.where(parts < 0, -1, 1) * book[codes]
+    nibbles = (codes + 8 * (parts < 0)).astype(np.uint8).reshape(len(parts), -1)
+    product = torch.from_numpy((values * scale[..., None]).astype(np.float32)).reshape(len(parts), -1)
+    return _t(nibbles[:, ::2] | nibbles[:, 1::2] << 4), product.to(torch.bfloat16).float().numpy()
+
+
+def own_integers(weight: np.ndarray) -> tuple[Tensors, np.ndarray]:
+    """docs/formats.md, layout integers: a bit stream a row, zero points that are any number."""
+    _, scale, zero = round_to_nearest(weight, 3, GROUP, False)
+    middle = (zero - 4).astype(np.float32) + np.float32(0.25)
+    parts = weight.reshape(len(weight), -1, GROUP)
+    signed = np.clip(np.round(parts / scale[..., None] + middle[..., None]), -4, 3)
+    stored = (signed + 4).reshape(weight.shape).astype(np.int64)
+    tensors = {"codes": _t(pack(stored, 3)), "scale": _t(scale.astype(np.float32)), "zero": _t(middle)}
+    meant = (signed.astype(np.float32) - middle[..., None]) * scale.astype(np.float32)[..., None]
+    return tensors, meant.reshape(weight.shape)
+
+
+def own_e5m2(weight: np.ndarray) -> tuple[Tensors, np.ndarray]:
+    """docs/formats.md, layout float8: one scale a row."""
+    scale = (np.abs(weight).max(1, keepdims=True) / 57344).astype(np.float32)
+    codes = torch.from_numpy((weight / scale).astype(np.float32)).to(torch.float8_e5m2)
+    return {"codes": codes, "scale": _t(scale)}, codes.float().numpy() * scale
+
+
+def _own(layout: str, bits: int) -> dict[str, Any]:
+    return {"quant_method": "quantrecipe", "version": 1, "modules": {"layout": layout, "num_bits": bits}}
+
+
+def _fp4(layout: str, strategy: str, size: int) -> dict[str, Any]:
+    return _ct(layout=layout, num_bits=4, type="float", strategy=strategy, group_size=size, symmetric=True)
+
+
 def _ct(**weights: Any) -> dict[str, Any]:
     layout = weights.pop("layout")
     group = {"targets": ["Linear"], "weights": weights, "input_activations": None, "output_activations": None}
@@ -113,6 +169,10 @@ KINDS: dict[str, tuple[Maker, dict[str, Any]]] = {
     "nf4": (nf4, {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}),
     "int8": (int8, {"quant_method": "bitsandbytes", "load_in_8bit": True}),
     "fp8": (fp8, _ct(layout="float-quantized", num_bits=8, type="float", strategy="channel", symmetric=True)),
+    "nvfp4": (nvfp4, _fp4("nvfp4-pack-quantized", "tensor_group", 16)),
+    "mxfp4": (mxfp4, _fp4("mxfp4-pack-quantized", "group", 32)),
+    "own": (own_integers, _own("integers", 3)),
+    "own-e5m2": (own_e5m2, _own("float8", 8)),
 }  # fmt: skip
 
 
@@ -132,6 +192,9 @@ def convert(kind: str, model: Path, folder: Path, maker: Maker | None = None) ->
         else:
             stored[name] = tensor
     save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
+    if config["quant_method"] == "quantrecipe":
+        modules = {name: config["modules"] | {"shape": list(weight.shape)} for name, weight in meant.items()}
+        config = config | {"modules": modules}
     change_config(folder, quantization_config=config)
     return meant
 

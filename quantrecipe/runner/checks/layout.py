@@ -19,6 +19,7 @@ _MARKS = {
     "weight_scale": "compressed-tensors",
     "SCB": "bitsandbytes, 8 bits",
     "absmax": "bitsandbytes, 4 bits",
+    "codes": "quantrecipe",
 }
 _SAME = {"gptqmodel": "gptq"}
 

@@ -73,7 +73,7 @@ def _tell(reader: Reader, record: Provenance | None, seen: _Seen, report: Integr
 def _look(stored: ModelFolder, reader: Reader, module: str, decoded: Decoded, seen: _Seen) -> None:
     seen.scales += scale_faults(module, decoded)
     seen.grids += [*_grid_faults(stored, reader, module, decoded)]
-    if decoded.book is not None:
+    if decoded.book is not None and float(decoded.book.abs().max()) == 1:
         seen.blocks += _block_faults(module, decoded)
     if decoded.zero is not None:
         seen.shifts.append(float(decoded.steps().float().mean()))
@@ -156,7 +156,10 @@ def _shifted(reader: Reader, shifts: list[float]) -> Iterator[str]:
 
 
 def _block_faults(module: str, decoded: Decoded) -> Iterator[str]:
-    """A block's largest weight is its maximum, so its code is +1 or -1: else codes and maxima belong not together."""
+    """A block's largest weight is its maximum, so its code is +1 or -1: else codes and maxima belong not together.
+
+    Of books that reach to 1; FP4's scales are powers of two or rounded, so that its greatest code, 6, may not occur.
+    """
     assert decoded.book is not None
     outermost = decoded.book.abs() == decoded.book.abs().max()
     whole = decoded.codes[:-1] if len(decoded.codes) > 1 else decoded.codes
