@@ -15,7 +15,7 @@ from quantrecipe.runner.looks import Accepted, Subject
 from quantrecipe.runner.preflight import Prepared
 from quantrecipe.runner.scorers import Loaded, Scorer, Streamed
 
-WEIGHT_FILES = (".safetensors", ".gguf")
+WEIGHT_FILES = (".safetensors", ".gguf", ".pt2")
 READABLE = ("compressed-tensors", "gptq", "gptq_v2", "bitsandbytes", "quantrecipe")
 
 

@@ -53,6 +53,8 @@ CAPABILITIES = {
         formats=("torchao",),
         devices=("cpu", "cuda"),
         asymmetric=False,
+        activation_strategies=("token", "tensor"),
+        static_activations=True,
         mixed=False,
     ),
     "llmcompressor": Capabilities(
