@@ -115,7 +115,8 @@ def test_kl_is_that_of_plain_transformers(model: Path, tmp_path: Path) -> None:
         Scenario("all four", wanted),
         Scenario("less one", {name: wanted[name] for name in layers[:3]}, "all four"),
     )
-    order = Order(model, {name: [one] for name, one in wanted.items()}, scenarios, tokens(6, 32, seed=3), probe)
+    by_layer = {name: [one] for name, one in wanted.items()}
+    order = Order(model, by_layer, scenarios, tokens(6, 32, seed=3), probe, by_layer)
     rows, _ = survey(order, tmp_path, Silent())
     found = {row.layer: row.value for row in rows if row.measure == "kl"}
     whole: Any = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from quantrecipe.errors import RecipeError
-from quantrecipe.mixed.measures.losses import ALL, Effort, Options, anchor_of, scenario_name, tabulate
+from quantrecipe.mixed.measures.losses import (
+    ALL,
+    NOISE,
+    QUIET_BITS,
+    Effort,
+    Options,
+    anchor_of,
+    representatives,
+    scenario_name,
+    tabulate,
+)
 from quantrecipe.mixed.measures.scenarios import Scenario
 from quantrecipe.mixed.measures.survey import Order, survey
 from quantrecipe.mixed.options import Option
@@ -26,6 +36,8 @@ HELD_BACK = 8
 #: together flow through the blocks for about the forward passes of one GPTQ run.
 PASSES = 2.0
 LEAST_PROBE, MOST_PROBE = 512, 8192
+#: KL is looked at in every position or, where logits would cost more than the blocks, in every second.
+STEP = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +113,11 @@ def make_order(  # noqa: PLR0913, PLR0917
     scenarios = scenarios_of(units, options, effort)
     text = Text.split(calibration, len(scenarios))
     by_layer = {layer: _quantized(options[unit.name]) for unit in units for layer in unit.layers}
+    solved = {"low": {}, "default": {name: representatives(found) for name, found in by_layer.items()}}
     return Order(
-        folder, by_layer, scenarios, text.calibration, text.probe, effort != "low", device, trust_remote_code
-    )
+        folder, by_layer, scenarios, text.calibration, text.probe, solved.get(effort, by_layer),
+        1 if effort == "high" else STEP, device, trust_remote_code,
+    )  # fmt: skip
 
 
 def scenarios_of(units: Sequence[Unit], options: Options, effort: Effort) -> tuple[Scenario, ...]:
@@ -113,7 +127,18 @@ def scenarios_of(units: Sequence[Unit], options: Options, effort: Effort) -> tup
     if effort == "low":
         return (every,)
     chosen = {unit: [one] if effort == "default" else _quantized(options[unit.name]) for unit, one in anchors.items()}
-    return (every, *(_alone(unit, option) for unit, tried in chosen.items() for option in tried))
+    alone = (_alone(unit, option) for unit, tried in chosen.items() for option in tried)
+    return (every, *_noise(units, options), *alone)
+
+
+def _noise(units: Sequence[Unit], options: Options) -> Iterator[Scenario]:
+    """One unit near either end and in the middle, with a change too small to matter."""
+    inside = [unit for unit in units if unit.block is not None]
+    for place in sorted({0, len(inside) // 2, len(inside) - 1} if inside else ()):
+        unit = inside[place]
+        finest = max(_quantized(options[unit.name]), key=lambda one: one.facts.bits, default=None)
+        if finest is not None and finest.facts.bits >= QUIET_BITS:
+            yield Scenario(f"{NOISE}:{unit.block}", {unit.layers[0]: finest})
 
 
 def _alone(unit: Unit, option: Option) -> Scenario:

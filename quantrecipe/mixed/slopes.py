@@ -1,8 +1,8 @@
 """What the next step of each unit is worth around a mix: KL of the model with the mix and one unit changed.
 
 Losses measured one unit at a time leave out how units interact. Around a mix that is chosen already, one more survey
-finds for each unit KL with its next coarser and its next finer option, everything else as in the mix; their
-difference against the predicted one is the unit's scale.
+finds for each unit KL with its next coarser option (or, where there is none, the next finer), everything else as in
+the mix; the difference against the predicted one is the unit's scale.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ Sizes = Mapping[tuple[str, str], int]
 Mix = Mapping[str, Option]
 MIX = "mix"
 #: A scale outside these says more of noise than of the unit.
-LEAST, MOST = 1 / 8, 8.0
+LEAST, MOST = 1 / 4, 4.0
+#: A step whose losses differ less than by this drowns in noise.
+CLEARLY = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +59,13 @@ class Space:
                 found.append(one)
         return found
 
-    def neighbours(self, unit: str, now: Option) -> tuple[Option, ...]:
-        """The next options of the ladder below and above; that side is left out where there is none."""
-        size = self.sizes[unit, str(now)]
+    def neighbour(self, unit: str, now: Option) -> tuple[Option, ...]:
+        """The nearest option of the ladder that loses clearly more, else clearly less; () where none does."""
+        loss = self.loss(unit, now)
         ladder = self.ladder(unit)
-        below = [one for one in ladder if self.sizes[unit, str(one)] < size]
-        above = [one for one in ladder if self.sizes[unit, str(one)] > size]
-        return (*below[-1:], *above[:1])
+        coarser = [one for one in ladder if self.loss(unit, one) > CLEARLY * loss]
+        finer = [one for one in ladder if self.loss(unit, one) * CLEARLY < loss]
+        return tuple(coarser[-1:] or finer[:1])
 
     def scaled(self, scales: Mapping[str, float], power: float = 1.0) -> Space:
         """With each unit's losses times its scale to that power."""
@@ -73,9 +75,9 @@ class Space:
 
 def scales_around(space: Space, mix: Mix, order: Order, scratch: Path, progress: Progress) -> dict[str, float]:
     """Measured step by predicted step, by unit. order: model and texts; options and scenarios are set here."""
-    tried = {unit.name: (mix[unit.name], *space.neighbours(unit.name, mix[unit.name])) for unit in space.units}
+    tried = {unit.name: (mix[unit.name], *space.neighbour(unit.name, mix[unit.name])) for unit in space.units}
     layers = {layer: _quantized(tried[unit.name]) for unit in space.units for layer in unit.layers}
-    asked = replace(order, options=layers, scenarios=_scenarios(space, mix, tried))
+    asked = replace(order, options=layers, solved=layers, scenarios=_scenarios(space, mix, tried))
     kl = {row.layer: row.value for row in survey(asked, scratch, progress)[0] if row.measure == "kl"}
     found = {}
     for unit in space.units:

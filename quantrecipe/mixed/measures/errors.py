@@ -5,7 +5,8 @@
     hessian   tr((W - W_q) H (W - W_q)^T), H = 2/n sum x x^T    against the same of W (GPTQ's objective,
               arXiv:2210.17323, equation 1)
 
-The first two look at rounding to nearest, which needs no solver; the third at what the option's own method gives.
+The first two look at rounding to nearest, which needs no solver; the third at what the option's own method gives, for
+the options that are solved.
 A row of the journal is (measure, layer, option, value); the option of what it is against is ''.
 """
 
@@ -71,12 +72,14 @@ class Squares:
 class Solver:
     """Quantizes the layers of one block under every option, and leaves the block as it is.
 
-    options: of each layer. wanted: (layer, option) whose weights are needed later; they go to ``weights``.
+    options: of each layer. solved: (layer, option) to be made by the option's own method. wanted: (layer, option)
+    whose weights are needed later; they go to ``weights``.
     tokens: of the calibration text, against which those that reached an expert are weighed.
     """
 
     modules: Mapping[str, nn.Module]
     options: Mapping[str, Collection[Option]]
+    solved: Collection[tuple[str, Option]]
     wanted: Collection[tuple[str, Option]]
     storage: Storage
     tokens: int
@@ -112,7 +115,7 @@ class Solver:
         if diagonal is not None:
             self._add("diagonal", name, str(option), float(squares @ diagonal))
         best = rounded
-        if isinstance(seen, Hessian):
+        if isinstance(seen, Hessian) and (name, option) in self.solved:
             best = self._served(name, group_of(option), weight, seen)
             energy = seen.energy(weight - best.float()) * seen.tokens / self.tokens
             self._add("hessian", name, str(option), energy)

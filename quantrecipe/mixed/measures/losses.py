@@ -4,6 +4,9 @@ For one unit the KL of the whole model grows in proportion to the unit's Hessian
 small (to second order KL is a quadratic form in the perturbation). So one measured KL, at an *anchor* option coarse
 enough to stand above the noise of 16-bit arithmetic, gives the others:
 loss(u, o) = KL(u, a) error(u, o) / error(u, a).
+
+That noise is measured too: a change too small to matter makes every later block round otherwise, and gives a KL of
+its own, less the later the block. It is taken off.
 """
 
 from __future__ import annotations
@@ -11,30 +14,42 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from quantrecipe.mixed.measures.errors import CHEAP, Row
+from quantrecipe.mixed.measures.errors import Row
+from quantrecipe.mixed.measures.unit_errors import Found, UnitErrors, cheap_figures
 from quantrecipe.mixed.options import Option
 from quantrecipe.mixed.table import Cell, LossTable
 from quantrecipe.mixed.units import Unit
 
 Effort = Literal["low", "default", "high"]
 Options = Mapping[str, Sequence[Option]]
-#: The scheme nearest to this is the anchor: bits, weights a group.
-ANCHOR = (3, 64)
-#: A KL must be this many times the least of all to stand above the noise.
-ABOVE_NOISE = 8.0
-#: Names of scenarios: one unit under an option; all units at their anchors.
-ALL = "all"
+#: The scheme nearest to this is the anchor: bits, weights a group. Noise is measured with at least so many bits.
+ANCHOR, QUIET_BITS = (3, 64), 8
+#: A measured KL counts by itself where it is this many times the noise; else it is taken from one that does.
+ABOVE_NOISE = 4.0
+#: What is left of a KL that the noise would take whole.
+LEAST_SHARE = 0.05
+#: Names of scenarios: all units at their anchors; noise, by the block where it begins.
+ALL, NOISE = "all", "noise"
 
 
 def anchor_of(options: Iterable[Option]) -> Option | None:
     """The option to measure KL at; None where the unit can only stay as it is."""
-    bits, group = ANCHOR
+    return _nearest(options, *ANCHOR)
 
+
+def _nearest(options: Iterable[Option], bits: int, group: int) -> Option | None:
     def distance(one: Option) -> tuple[float, float, str]:
         facts = one.facts
         return abs(facts.bits - bits), abs((facts.group or 1024) - group) + (not facts.symmetric) * 0.5, str(one)
 
     return min((one for one in options if not one.keeps), key=distance, default=None)
+
+
+def representatives(options: Iterable[Option]) -> list[Option]:
+    """Of each number of bits up to 4 the option nearest to groups of 64: those that are solved at default effort."""
+    found = {one.facts.bits for one in options if not one.keeps and one.facts.bits <= 4}
+    chosen = [_nearest((one for one in options if one.facts.bits == bits), bits, ANCHOR[1]) for bits in sorted(found)]
+    return [one for one in (*chosen, anchor_of(options)) if one is not None]
 
 
 def scenario_name(unit: Unit, option: Option) -> str:
@@ -44,83 +59,72 @@ def scenario_name(unit: Unit, option: Option) -> str:
 
 def tabulate(table: LossTable, rows: Iterable[Row], units: Sequence[Unit], options: Options, effort: Effort) -> None:
     """Put every measure into the table, and ``loss`` by what the effort has measured."""
-    found = {(row.measure, row.layer, row.option): row.value for row in rows}
-    for measure in CHEAP:
-        _put_cheap(table, measure, found, units, options)
-    for measure in ("block", "kl"):
-        for unit in units:
-            for option in options[unit.name]:
-                value = found.get((measure, scenario_name(unit, option), ""))
-                if value is not None:
-                    table.put(measure, Cell(unit.name, str(option)), value)
-    error = Errors(found, units)
+    found: Found = {(row.measure, row.layer, row.option): row.value for row in rows}
+    errors = UnitErrors(found)
+    for unit in units:
+        for (measure, option), value in cheap_figures(errors, unit, options[unit.name]).items():
+            table.put(measure, Cell(unit.name, option), value)
+        for measure in ("block", "kl"):
+            for one in options[unit.name]:
+                measured = found.get((measure, scenario_name(unit, one), ""))
+                if measured is not None:
+                    table.put(measure, Cell(unit.name, str(one)), measured)
     if effort == "low":
-        _share_out(table, error, units, options, found["kl", ALL, ""])
+        _share_out(table, errors, units, options, found["kl", ALL, ""])
     else:
-        _extrapolate(table, error, units, options)
+        noise = Noise(found)
+        for unit in units:
+            _extrapolate(table, errors, unit, options[unit.name], noise)
 
 
-class Errors:
-    """The best cheap error of a unit, absolute: Hessian-weighted where there is one, then diagonal, then plain."""
-
-    def __init__(self, found: Mapping[tuple[str, str, str], float], units: Sequence[Unit]) -> None:
-        self.found = found
-        self.measure = {unit.name: self._best(unit) for unit in units}
-
-    def _best(self, unit: Unit) -> str:
-        there = {name for name in CHEAP if any((name, layer, "") in self.found for layer in unit.layers)}
-        return max(there, key=CHEAP.index)
-
-    def __call__(self, unit: Unit, option: Option) -> float:
-        """Summed over the unit's layers."""
-        return 0.0 if option.keeps else self.of(self.measure[unit.name], unit, str(option))
-
-    def of(self, measure: str, unit: Unit, option: str) -> float:
-        """Summed over the unit's layers; option '' = what errors are against."""
-        return sum(self.found.get((measure, layer, option), 0.0) for layer in unit.layers)
-
-
-def _put_cheap(
-    table: LossTable,
-    measure: str,
-    found: Mapping[tuple[str, str, str], float],
-    units: Sequence[Unit],
-    options: Options,
-) -> None:
-    errors = Errors(found, units)
-    for unit in units:
-        whole = errors.of(measure, unit, "")
-        for option in options[unit.name]:
-            if whole > 0:
-                value = 0.0 if option.keeps else errors.of(measure, unit, str(option)) / whole
-                table.put(measure, Cell(unit.name, str(option)), value)
-
-
-def _share_out(table: LossTable, error: Errors, units: Sequence[Unit], options: Options, kl: float) -> None:
+def _share_out(table: LossTable, errors: UnitErrors, units: Sequence[Unit], options: Options, kl: float) -> None:
     """KL of the model with all units at their anchors, shared out by the cheap error."""
-    anchors = {unit.name: anchor_of(options[unit.name]) for unit in units}
-    whole = sum(error(unit, one) for unit in units if (one := anchors[unit.name]) is not None)
+    mine = {unit: options[unit.name] for unit in units}
+    anchors = {unit: one for unit in units if (one := anchor_of(mine[unit])) is not None}
+    whole = sum(errors(unit, one, mine[unit]) for unit, one in anchors.items())
     for unit in units:
-        for option in options[unit.name]:
-            table.put("loss", Cell(unit.name, str(option)), kl * error(unit, option) / whole if whole else 0.0)
+        for option in mine[unit]:
+            table.put("loss", Cell(unit.name, str(option)), kl * _ratio(errors(unit, option, mine[unit]), whole))
 
 
-def _extrapolate(table: LossTable, error: Errors, units: Sequence[Unit], options: Options) -> None:
+class Noise:
+    """KL of what 16-bit arithmetic makes of nothing, by the block where it begins; between blocks linear."""
+
+    def __init__(self, found: Found) -> None:
+        known = {name.split(":")[1]: kl for (measure, name, _), kl in found.items() if _is_noise(measure, name)}
+        self.points = sorted((int(block), kl) for block, kl in known.items())
+
+    def at(self, block: int | None) -> float:
+        """Behind the last block and where nothing is known: 0."""
+        if block is None or not self.points:
+            return 0.0
+        before = [point for point in self.points if point[0] <= block] or self.points[:1]
+        after = [point for point in self.points if point[0] >= block] or self.points[-1:]
+        (low, first), (high, second) = before[-1], after[0]
+        return first if high <= low else first + (second - first) * (block - low) / (high - low)
+
+
+def _is_noise(measure: str, name: str) -> bool:
+    return measure == "kl" and name.startswith(f"{NOISE}:")
+
+
+def _extrapolate(table: LossTable, errors: UnitErrors, unit: Unit, options: Sequence[Option], noise: Noise) -> None:
     """Measured KL where it stands above the noise; elsewhere from the least that does, or the unit's greatest."""
-    measured = table.figures.get("kl", {})
-    floor = ABOVE_NOISE * min((value for value in measured.values() if value > 0), default=0.0)
-    for unit in units:
-        mine = {one: measured[cell] for one in options[unit.name] if (cell := Cell(unit.name, str(one))) in measured}
-        sure = {one: kl for one, kl in mine.items() if kl >= floor}
-        anchor = min(sure, key=sure.__getitem__) if sure else max(mine, key=mine.__getitem__, default=None)
-        for option in options[unit.name]:
-            value = 0.0
-            if option in sure:
-                value = sure[option]
-            elif anchor is not None and not option.keeps:
-                value = mine[anchor] * _ratio(error(unit, option), error(unit, anchor))
-            table.put("loss", Cell(unit.name, str(option)), value)
+    measured, floor = table.figures.get("kl", {}), noise.at(_first_block(unit))
+    mine = {one: measured[cell] for one in options if (cell := Cell(unit.name, str(one))) in measured}
+    clear = {one: max(kl - floor, LEAST_SHARE * kl) for one, kl in mine.items()}
+    sure = {one: clear[one] for one, kl in mine.items() if kl >= ABOVE_NOISE * floor}
+    anchor = min(sure, key=sure.__getitem__) if sure else max(clear, key=clear.__getitem__, default=None)
+    for option in options:
+        value = sure.get(option, 0.0)
+        if option not in sure and anchor is not None:
+            value = clear[anchor] * _ratio(errors(unit, option, options), errors(unit, anchor, options))
+        table.put("loss", Cell(unit.name, str(option)), value)
 
 
-def _ratio(error: float, at_anchor: float) -> float:
-    return error / at_anchor if at_anchor > 0 else 1.0
+def _first_block(unit: Unit) -> int | None:
+    return min((part.block for part in unit.parts if part.block is not None), default=None)
+
+
+def _ratio(error: float, whole: float) -> float:
+    return error / whole if whole > 0 else 0.0

@@ -45,10 +45,13 @@ class Streams:
         with safe_open(self.path, framework="pt") as file:
             return [file.get_tensor(name).to(self.device) for name in places]
 
-    def batch(self, stream: str, index: int) -> torch.Tensor:
-        """One batch of a stream."""
+    def batch(self, stream: str, index: int, part: slice | None = None) -> torch.Tensor:
+        """One batch of a stream, or those of its positions."""
         with safe_open(self.path, framework="pt") as file:
-            found: torch.Tensor = file.get_tensor(_key(stream, index))
+            if part is None:
+                found: torch.Tensor = file.get_tensor(_key(stream, index))
+            else:
+                found = file.get_slice(_key(stream, index))[:, part.start : part.stop][:, :: part.step]
         return found.to(self.device)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -39,8 +39,8 @@ class Order:
     """What to survey.
 
     options: those of each layer. calibration: int64 [sequences, tokens], the Hessians' text. probe: int64 [windows,
-    length], the text of KL. solves: options by their own method under full Hessians; else rounding to nearest under
-    their diagonals.
+    length], the text of KL. solved: the options of each layer that are made by their own method, under full Hessians;
+    all others are rounded to nearest. step: from one position whose KL is looked at to the next.
     """
 
     folder: Path
@@ -48,7 +48,8 @@ class Order:
     scenarios: tuple[Scenario, ...]
     calibration: torch.Tensor
     probe: torch.Tensor
-    solves: bool = True
+    solved: Mapping[str, Collection[Option]] = field(default_factory=dict)
+    step: int = 1
     device: str = "cpu"
     trust_remote_code: bool = False
 
@@ -138,12 +139,15 @@ class _Survey:
             (name, option) for one in self.order.scenarios for name, option in one.assigned.items() if name in modules
         }
         options = {name: self.order.options[name] for name in names}
-        return Solver(modules, options, wanted, self.storage, self.order.calibration.numel(), self.progress.note)
+        solved = {(name, option) for name in names for option in self.order.solved.get(name, ())}
+        return Solver(
+            modules, options, solved, wanted, self.storage, self.order.calibration.numel(), self.progress.note
+        )
 
     def _look(self, index: int, solver: Solver, hidden: list[torch.Tensor]) -> list[torch.Tensor]:
         """The cheap errors of a block's layers on the original's inputs; what the block makes of these."""
         run: Run = partial(self.calibration.call, index)
-        if self.order.solves:
+        if self.order.solved:
             return walk_block(run, hidden, solver.modules, solver.look, True)
         return _look_at_squares(run, hidden, solver)
 
@@ -165,15 +169,15 @@ class _Survey:
         assigned = {one.name: one.assigned for one in self.order.scenarios}
         parents = {one.name: one.parent for one in self.order.scenarios}
 
-        def logits(name: str, batch: int, start: int, stop: int) -> torch.Tensor:
-            hidden = streams.batch(source_of(name, begun, parents), batch)[:, start:stop]
-            tokens = self.probe.batches[batch][:, start:stop]
+        def logits(name: str, batch: int, part: slice) -> torch.Tensor:
+            hidden = streams.batch(source_of(name, begun, parents), batch, part)
+            tokens = self.probe.batches[batch][:, part]
             with changed(self.skeleton.model, assigned.get(name, {}), solver.weights):
                 return self.probe.logits(tokens, hidden)
 
         vocabulary = int(self.skeleton.model.config.get_text_config().vocab_size)
         self.progress.start("compare", len(assigned), "variants")
-        return divergences(logits, CLEAN, assigned, self.probe.batches, vocabulary)
+        return divergences(logits, CLEAN, assigned, self.probe.batches, (vocabulary, self.order.step))
 
 
 def _look_at_squares(run: Run, hidden: list[torch.Tensor], solver: Solver) -> list[torch.Tensor]:
