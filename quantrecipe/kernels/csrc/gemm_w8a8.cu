@@ -1,7 +1,7 @@
 // y = x_scale (x - x_zero) (w w_scale)^T + bias in int8: both operands by cp.async and ldmatrix, mma.m16n8k32, exact sums.
 //
-// Macros: SCALAR f16 | bf16 (of y and bias), ROWS (of x, a tile: 16, 64 or 128), OUTLIERS 0 | 1: columns of x that were left
-// out of the codes are multiplied in 16 bits in the same launch (LLM.int8, arXiv:2208.07339 section 3.2).
+// Macros: SCALAR f16 | bf16 (of y and bias), ROWS (of x, a tile: 16, 64 or 128), OUTLIERS 0 | 1: what the
+// codes of some columns of x leave is multiplied in 16 bits in the same launch (LLM.int8, arXiv:2208.07339 section 3.2).
 #include "outliers.cuh"
 #include "stripes.cuh"
 
@@ -147,7 +147,7 @@ __device__ __forceinline__ bool combine(Number (&sums)[M_TILES][N_TILES][4], con
 
 // x int8 [m, k], k a multiple of 16, x_scales fp32 [m], x_zeros int32 [m] or null, weight int8 [n, k], w_scales fp32
 // [n], w_sums int32 [n] (sums of rows, where there are zero points), bias [n] or null, y [m, n]; partial [2 gridDim.x, ROWS OUTPUTS], arrivals int32 [tiles], zeros. OUTLIERS: x16 [m, k],
-// their columns int32 and how many.
+// the columns (int32) and how many.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 gemm_w8a8(const signed char* x, const float* x_scales, const int* x_zeros, const signed char* weight, const float* w_scales,
           const int* w_sums, const SCALAR* bias, SCALAR* y, Number* partial, int* arrivals, const SCALAR* x16, const int* columns,
@@ -170,7 +170,8 @@ gemm_w8a8(const signed char* x, const float* x_scales, const int* x_zeros, const
           float(sums[i / (4 * N_TILES)][i / 4 % N_TILES][i % 4]) * x_scales[min(to_row, m - 1)];
     }
     if (stripe.first() == 0) {
-      const OutlierTile<SCALAR, ROWS, OUTPUTS, THREADS> gathered = {shared, x16, weight, columns, *column_count, m, n, k};
+      const OutlierTile<SCALAR, ROWS, OUTPUTS, THREADS> gathered = {
+          shared, x16, x, x_scales, weight, columns, *column_count, m, n, k};
       gathered.add<M_TILES, N_TILES>(real, tile_row, tile_output, warp_row, warp_output, lane);
     }
     if (stripe.whole() || combine(real, stripe, partial, arrivals)) write_all(all, real, row, output, lane);

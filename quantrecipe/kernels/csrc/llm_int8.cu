@@ -1,20 +1,34 @@
-// LLM.int8's preparation (arXiv:2208.07339, section 3.2): which columns of x have an outlier, and x without them in int8.
-// The product of both parts is one launch: gemm_w8a8 with OUTLIERS. Macro: SCALAR f16 | bf16.
+// LLM.int8's preparation (arXiv:2208.07339, section 3.2) in one launch: int8 codes of x, and which columns have an outlier.
+//
+// A token's scale comes from its numbers below the threshold, so a row needs no other row. Such numbers in a column that
+// an outlier elsewhere takes to 16 bits are coded too: gemm_w8a8 with OUTLIERS multiplies what their codes leave, in 16 bits.
+// Macro: SCALAR f16 | bf16.
 #include "stripes.cuh"
 
-constexpr int THREADS = 256, SEEN_ROWS = 64;  // of x, by one block
+constexpr int THREADS = 256;
 
-// Columns (of k) where ``flags`` is set, ascending, to ``columns``, their number to ``count``; flags move to ``is_outlier``.
-__device__ __forceinline__ void list_columns(int* flags, unsigned char* is_outlier, int* columns, int* count, int k) {
+union EightCodes {
+  uint2 raw;
+  signed char each[8];
+};
+
+__device__ __forceinline__ float greatest_of_block(float mine) {
+  __shared__ float of_warp[THREADS / 32];
+#pragma unroll
+  for (int apart = 16; apart > 0; apart /= 2) mine = fmaxf(mine, __shfl_xor_sync(0xffffffffu, mine, apart));
+  if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = mine;
+  __syncthreads();
+#pragma unroll
+  for (int warp = 0; warp < THREADS / 32; ++warp) mine = fmaxf(mine, of_warp[warp]);
+  return mine;
+}
+
+// Columns (of k) where ``flags`` is set, ascending, to ``columns``, their number to ``count``; flags become zero again.
+__device__ __forceinline__ void list_columns(int* flags, int* columns, int* count, int k) {
   __shared__ int before[THREADS + 1];
   const int run = (k + THREADS - 1) / THREADS, first = min(int(threadIdx.x) * run, k), last = min(first + run, k);
   int mine = 0;
-  for (int column = first; column < last; ++column) {
-    const int flag = read_fresh(flags + column);
-    is_outlier[column] = (unsigned char)flag;
-    flags[column] = 0;
-    mine += flag;
-  }
+  for (int column = first; column < last; ++column) mine += read_fresh(flags + column);
   before[threadIdx.x + 1] = mine;
   __syncthreads();
   if (threadIdx.x == 0) {
@@ -25,49 +39,39 @@ __device__ __forceinline__ void list_columns(int* flags, unsigned char* is_outli
   __syncthreads();
   int at = before[threadIdx.x];
   for (int column = first; column < last; ++column) {
-    if (is_outlier[column]) columns[at++] = column;
+    if (read_fresh(flags + column)) columns[at++] = column;
+    flags[column] = 0;
   }
 }
 
-// x [m, k], k a multiple of 8; flags int32 [k] and arrivals int32 [1], zeros before and after; is_outlier u8 [k];
-// columns int32 [k], count int32 [1]. Grid: columns in runs of 256, rows in runs of 64.
+// One row of x [m, k] a block -> codes int8 [m, k] = round(127 x / max|x| below the threshold), outliers 0; scales fp32 [m].
+// flags int32 [k] and arrivals int32 [1]: zeros before and after. columns int32 [k], count int32 [1]. k a multiple of 8.
 extern "C" __global__ void __launch_bounds__(THREADS)
-llm_int8_outliers(const SCALAR* x, float threshold, int* flags, int* arrivals, unsigned char* is_outlier, int* columns,
-                  int* count, int m, int k) {
-  const int column = 256 * blockIdx.x + threadIdx.x % 32 * 8, first = SEEN_ROWS * blockIdx.y + threadIdx.x / 32;
-  float most[8] = {};
-  if (column < k) {
-    for (int row = first; row < min(m, SEEN_ROWS * int(blockIdx.y + 1)); row += THREADS / 32) {
-      const vec16<SCALAR> eight = load_vec16(x + (long long)row * k + column);
-#pragma unroll
-      for (int i = 0; i < 8; ++i) most[i] = fmaxf(most[i], fabsf(to_float(eight.each[i])));
-    }
+llm_int8_quantize(const SCALAR* x, float threshold, signed char* codes, float* scales, int* flags, int* arrivals,
+                  int* columns, int* count, int k) {
+  const SCALAR* const row = x + (long long)blockIdx.x * k;
+  float most = 0.0f;
+  for (int column = 8 * threadIdx.x; column < k; column += 8 * THREADS) {
+    const vec16<SCALAR> eight = load_vec16(row + column);
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-      if (most[i] >= threshold) flags[column + i] = 1;  // whoever writes writes the same
+      const float size = fabsf(to_float(eight.each[i]));
+      if (size < threshold) most = fmaxf(most, size);
+      else flags[column + i] = 1;  // whoever writes writes the same
     }
   }
-  if (last_to_arrive(arrivals, gridDim.x * gridDim.y)) list_columns(flags, is_outlier, columns, count, k);
-}
-
-// One row a block: codes int8 [m, k] = round(127 x / max|x|) over columns that are no outliers, 0 in those; scales fp32 [m].
-extern "C" __global__ void __launch_bounds__(THREADS)
-llm_int8_quantize(const SCALAR* x, const unsigned char* is_outlier, signed char* codes, float* scales, int k) {
-  __shared__ float warp_most[THREADS / 32];
-  const long long start = (long long)blockIdx.x * k;
-  float most = 0.0f;
-  for (int column = threadIdx.x; column < k; column += THREADS) {
-    if (!is_outlier[column]) most = fmaxf(most, fabsf(to_float(x[start + column])));
-  }
-#pragma unroll
-  for (int apart = 16; apart > 0; apart /= 2) most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, apart));
-  if (threadIdx.x % 32 == 0) warp_most[threadIdx.x / 32] = most;
-  __syncthreads();
-  for (int warp = 0; warp < THREADS / 32; ++warp) most = fmaxf(most, warp_most[warp]);
+  most = greatest_of_block(most);
   const float scale = most > 0.0f ? most / 127.0f : 1.0f;
   if (threadIdx.x == 0) scales[blockIdx.x] = scale;
-  for (int column = threadIdx.x; column < k; column += THREADS) {
-    const float code = is_outlier[column] ? 0.0f : rintf(to_float(x[start + column]) / scale);
-    codes[start + column] = (signed char)int(fminf(fmaxf(code, -127.0f), 127.0f));
+  for (int column = 8 * threadIdx.x; column < k; column += 8 * THREADS) {
+    const vec16<SCALAR> eight = load_vec16(row + column);
+    EightCodes coded;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const float value = to_float(eight.each[i]);
+      coded.each[i] = (signed char)(fabsf(value) < threshold ? __float2int_rn(value / scale) : 0);
+    }
+    *reinterpret_cast<uint2*>(codes + (long long)blockIdx.x * k + column) = coded.raw;
   }
+  if (last_to_arrive(arrivals, gridDim.x)) list_columns(flags, columns, count, k);
 }

@@ -1,4 +1,5 @@
 // LLM.int8's other product: a few columns of x, in 16 bits, by the same columns of the int8 weight, sixteen at a time.
+// Of x it takes what its codes leave: all of an outlier, whose code is 0, and the rounding of its column's other numbers.
 #pragma once
 #include "ptx.cuh"
 
@@ -16,21 +17,20 @@ struct OutlierTile {
   static constexpr int PITCH = 24;  // 16 columns, rows of 48 bytes: ldmatrix's rows in different banks
   unsigned char* shared;
   const T* x;                 // [m, k]
+  const signed char* codes;   // [m, k]
+  const float* x_scales;
   const signed char* weight;  // [n, k]
   const int* columns;
   int count, m, n, k;
 
-  template <int COUNT, class V>
-  __device__ __forceinline__ void gather(T* to, const V* from, int first, int limit, int start) const {
+  template <int COUNT, class Read>
+  __device__ __forceinline__ void gather(T* to, int first, int limit, int start, Read read) const {
     for (int i = threadIdx.x; i < COUNT * 16; i += WORKERS) {
-      const int row = i / 16, c = i % 16;
-      const bool inside = first + row < limit && start + c < count;
-      const float value = inside ? read(from + (long long)(first + row) * k + columns[start + c]) : 0.0f;
-      to[row * PITCH + c] = from_float<T>(value);
+      const int row = first + i / 16, c = start + i % 16;
+      const bool inside = row < limit && c < count;
+      to[i / 16 * PITCH + i % 16] = from_float<T>(inside ? read(row, (long long)row * k + columns[c]) : 0.0f);
     }
   }
-  static __device__ __forceinline__ float read(const T* from) { return to_float(*from); }
-  static __device__ __forceinline__ float read(const signed char* from) { return float(*from); }
 
   // All threads of the block; what they hold in shared memory is no longer needed.
   template <int M, int N>
@@ -39,8 +39,9 @@ struct OutlierTile {
     T* const left = reinterpret_cast<T*>(shared);
     T* const right = left + TILE_ROWS * PITCH;
     for (int start = 0; start < count; start += 16) {
-      gather<TILE_ROWS>(left, x, tile_row, m, start);
-      gather<TILE_OUTPUTS>(right, weight, tile_output, n, start);
+      gather<TILE_ROWS>(left, tile_row, m, start,
+                        [this](int row, long long at) { return to_float(x[at]) - float(codes[at]) * x_scales[row]; });
+      gather<TILE_OUTPUTS>(right, tile_output, n, start, [this](int, long long at) { return float(weight[at]); });
       __syncthreads();
       unsigned a[M][4];
 #pragma unroll
