@@ -71,6 +71,7 @@ def options(**choices: tuple[str | int, ...]) -> Choices:
 
 
 FLOATS = ("f16", "bf16")
+WIDTHS = (2, 3, 4, 5, 6, 8)
 
 KERNELS: tuple[Kernel, ...] = (
     Kernel(
@@ -102,6 +103,44 @@ KERNELS: tuple[Kernel, ...] = (
         threads=256,
         choices=(),
         shared=128 * 128 * 4,
+    ),
+    Kernel(
+        name="gemv_wNa16",
+        file="gemv_wNa16.cu",
+        does="up to 8 rows of x by packed weights, dequantized in registers",
+        threads=256,
+        choices=options(SCALAR=FLOATS, BITS=WIDTHS, ZEROS=(0, 1), FINE=(0, 1)),
+    ),
+    Kernel(
+        name="gemm_wNa16",
+        file="gemm_wNa16.cu",
+        does="x by packed weights, dequantized in registers: w4a16, w8a16 and the other widths",
+        threads=256,
+        choices=options(SCALAR=FLOATS, BITS=WIDTHS, ZEROS=(0, 1), ROWS=(16, 32, 64)),
+        shared=96 * 1024,
+    ),
+    Kernel(
+        name="gemm_w8a8",
+        file="gemm_w8a8.cu",
+        does="int8 x by int8 weights, scales, zero points and bias at the end; LLM.int8's outliers beside them",
+        threads=256,
+        choices=options(SCALAR=FLOATS, ROWS=(16, 64, 128), OUTLIERS=(0, 1)),
+        shared=96 * 1024,
+    ),
+    Kernel(
+        name="gemm_w4a8",
+        file="gemm_w4a8.cu",
+        does="int8 x by int4 weights, made int8 in registers: a channel's codes or two levels of groups",
+        threads=256,
+        choices=options(SCALAR=FLOATS, GROUPED=(0, 1), ROWS=(8, 16, 32, 64)),
+        shared=64 * 1024,
+    ),
+    Kernel(
+        name="llm_int8_quantize",
+        file="llm_int8.cu",
+        does="codes of x below LLM.int8's threshold, and the columns that pass it",
+        threads=256,
+        choices=options(SCALAR=FLOATS),
     ),
 )
 

@@ -13,7 +13,7 @@ import torch
 from emulation import launch_emulated, needs_compiler
 from numpy.random import Generator
 
-from quantrecipe.kernels.cuda import dequantize, gptq, quantize
+from quantrecipe.kernels.cuda import dequantize, eight_bit, gptq, loading, quantize, weight_only
 from quantrecipe.kernels.cuda.launch import launching_with
 
 CPU = pytest.param("cpu")
@@ -42,6 +42,13 @@ LAUNCHERS: dict[str, Callable[..., Any]] = {
     "gptq_block": gptq.gptq_block,
     "quantize_activation": quantize.quantize_activation,
     "quantize_pack": quantize.quantize_pack,
+    "repack": loading.repack,
+    "repack_scales": loading.repack_scales,
+    "repack_w4a8": loading.repack_w4a8,
+    "linear_weight_only": weight_only.linear_weight_only,
+    "linear_w8a8": eight_bit.linear_w8a8,
+    "linear_w4a8": eight_bit.linear_w4a8,
+    "linear_llm_int8": eight_bit.linear_llm_int8,
 }
 
 

@@ -7,7 +7,7 @@
 
 // Few rows: narrow tiles, so that stripes are cut less often, their columns shared by four warps. STAGES fit 99 KiB.
 constexpr int OUTPUT_WARPS = ROWS < 64 ? 2 : 4, COLUMN_WARPS = ROWS < 64 ? 4 : 1;
-constexpr int STAGES = ROWS == 32 && BITS > 4 ? 3 : 4;
+constexpr int STAGES = ROWS == 32 ? 3 : 4;
 
 struct WeightOnly {
   using Number = float;

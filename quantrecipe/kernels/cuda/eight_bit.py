@@ -48,8 +48,8 @@ def linear_w8a8(
     kernel = variant("gemm_w8a8", SCALAR=scalar_name(out_dtype), ROWS=tile.rows, OUTLIERS=0)
     scales = as_type(x_scales, torch.float32), as_type(w_scales, torch.float32)
     launch(
-        kernel, pick.grid, tile.threads, tile.shared(8, 8), q.contiguous(), scales[0], as_type(x_zero_points, torch.int32),
-        weight, scales[1], as_type(w_sums, torch.int32), as_type(bias, out_dtype), y,
+        kernel, pick.grid, tile.threads, tile.shared(8, 8), q.contiguous(), scales[0],
+        as_type(x_zero_points, torch.int32), weight, scales[1], as_type(w_sums, torch.int32), as_type(bias, out_dtype), y,
         partial_sums(q, pick.grid[0], tile, torch.int32), counters(q.device, tile.count(*y.shape)), None, None, None,
         *map(integer, (*y.shape, q.shape[1])),
     )  # fmt: skip
@@ -73,8 +73,8 @@ def linear_llm_int8(x: Tensor, weight: Tensor, w_scales: Tensor, threshold: floa
     )  # fmt: skip
     launch(
         variant("gemm_w8a8", SCALAR=scalar_name(x.dtype), ROWS=tile.rows, OUTLIERS=1), pick.grid, tile.threads,
-        tile.shared(8, 8), codes, x_scales, None, weight, as_type(w_scales, torch.float32), None, as_type(bias, x.dtype),
-        y, partial_sums(x, pick.grid[0], tile, torch.float32), zeros, x, listed, count,
+        tile.shared(8, 8), codes, x_scales, None, weight, as_type(w_scales, torch.float32), None,
+        as_type(bias, x.dtype), y, partial_sums(x, pick.grid[0], tile, torch.float32), zeros, x, listed, count,
         *map(integer, (*y.shape, columns)),
     )  # fmt: skip
     return y
@@ -102,7 +102,9 @@ def linear_w4a8(
     tile = pick.needed_tile
     y = torch.empty(len(x), n, dtype=out_dtype, device=q.device)
     strides = (0, 0) if group_scales is None else group_scales.stride()
-    kernel = variant("gemm_w4a8", SCALAR=scalar_name(out_dtype), GROUPED=int(group_scales is not None), ROWS=tile.rows)
+    kernel = variant(
+        "gemm_w4a8", SCALAR=scalar_name(out_dtype), GROUPED=int(group_scales is not None), ROWS=tile.rows
+    )
     launch(
         kernel, pick.grid, tile.threads, tile.shared(8, 4), x, as_type(x_scales, torch.float32), packed,
         as_type(w_scales, torch.float32), group_scales, as_type(bias, out_dtype), y,
@@ -117,7 +119,9 @@ def check_types(columns: int, out_dtype: torch.dtype) -> None:
     if out_dtype not in SIXTEEN_BITS:
         raise BackendError("out_dtype on CUDA", value=str(out_dtype), limit="torch.float16 or torch.bfloat16")
     if columns >= MOST_COLUMNS:
-        raise BackendError("columns of an 8-bit product", value=columns, limit=f"under {MOST_COLUMNS}: sums are int32")
+        raise BackendError(
+            "columns of an 8-bit product", value=columns, limit=f"under {MOST_COLUMNS}: sums are int32"
+        )
 
 
 def check_int8(x: Tensor, weight: Tensor, out_dtype: torch.dtype) -> None:
@@ -127,7 +131,9 @@ def check_int8(x: Tensor, weight: Tensor, out_dtype: torch.dtype) -> None:
     check_types(columns, out_dtype)
     if columns % PIECE or not weight.is_contiguous():
         remedy = "pad the weight and x with zeros, or dequantize"
-        raise BackendError("columns of an int8 weight on CUDA", value=columns, limit="a multiple of 16", remedy=remedy)
+        raise BackendError(
+            "columns of an int8 weight on CUDA", value=columns, limit="a multiple of 16", remedy=remedy
+        )
 
 
 def picked(x: Tensor, n: int) -> tuple[Pick, Tile]:

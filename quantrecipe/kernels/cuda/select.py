@@ -1,7 +1,7 @@
 """Which kernel multiplies, with what tile and how many blocks: data, and the reason that a report prints.
 
-The tiles are those of csrc/gemm_*.cu, by rows of x. Not one limit here has been timed on a GPU: they follow from bytes,
-registers and shared memory, and docs/kernels.md lists what is to be measured.
+The tiles are those of csrc/gemm_*.cu, by rows of x. Not one limit here has been timed on a GPU: they follow from
+bytes, registers and shared memory, and docs/kernels.md lists what is to be measured.
 """
 
 from __future__ import annotations
@@ -73,10 +73,18 @@ class Pick:
         return self.tile
 
 
-_NARROW = {rows: Tile(rows, 64, 256, 256, 4, 2 if rows < 32 else 1) for rows in (8, 16, 32)}
 TILES: dict[str, dict[int, Tile]] = {
-    "gemm_wNa16": {16: _NARROW[16], 32: _NARROW[32], 64: Tile(64, 128, 64, 128, 4, 2)},
-    "gemm_w4a8": {**_NARROW, 64: Tile(64, 128, 64, 128, 4, 2)},
+    "gemm_wNa16": {
+        16: Tile(16, 64, 256, 256, 4, 2),
+        32: Tile(32, 64, 256, 256, 3, 1),
+        64: Tile(64, 128, 64, 128, 4, 2),
+    },
+    "gemm_w4a8": {
+        8: Tile(8, 64, 256, 256, 4, 2),
+        16: Tile(16, 64, 256, 256, 4, 2),
+        32: Tile(32, 64, 256, 256, 4, 2),
+        64: Tile(64, 128, 64, 128, 4, 2),
+    },
     "gemm_w8a8": {
         16: Tile(16, 64, 128, 128, 4, 4),
         64: Tile(64, 128, 128, 256, 3, 2),
@@ -137,7 +145,7 @@ def range_of(ranges: tuple[Range, ...], m: int) -> Range:
 
 
 def _gemv(n: int, k: int, found: Range, device: Device) -> Pick:
-    """A block for 16 outputs; where those leave multiprocessors idle, several for their columns, two units a warp at least."""
+    """A block for 16 outputs; where multiprocessors would idle, several share its columns, two units a warp at least."""
     tiles, units = -(-n // GEMV_OUTPUTS), -(-k // UNIT_COLUMNS)
     wanted = -(-2 * device.multiprocessors // tiles) if tiles < device.multiprocessors else 1
     splits = max(1, min(wanted, units // (2 * GEMV_WARPS)))
@@ -151,7 +159,9 @@ def _tiled(found: Range, m: int, n: int, k: int, device: Device) -> Pick:
     slots = device.multiprocessors * tile.resident
     waves = -(-tiles // slots)
     if tiles >= LAST_WAVE * waves * slots:
-        return Pick(found.kernel, tile, (tiles, 1), f"{found.because}; {tiles} tiles fill {waves} waves of {slots} blocks")
+        return Pick(
+            found.kernel, tile, (tiles, 1), f"{found.because}; {tiles} tiles fill {waves} waves of {slots} blocks"
+        )
     count = min(slots, tiles * steps)
     reason = f"{found.because}; {tiles} tiles of {steps} steps in {count} equal stripes"
     return Pick(found.kernel, tile, (count, 1), reason)

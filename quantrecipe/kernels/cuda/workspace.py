@@ -12,7 +12,7 @@ _counters: dict[tuple[torch.device, int], torch.Tensor] = {}
 
 
 def counters(device: torch.device, count: int) -> torch.Tensor:
-    """int32 zeros, at least ``count``. One memory a stream, whose launches follow one another: no kernel clears it."""
+    """int32 zeros, at least ``count``: one memory a stream, whose launches follow one another."""
     stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
     held = _counters.get((device, stream))
     if held is None or len(held) < count:
@@ -22,5 +22,5 @@ def counters(device: torch.device, count: int) -> torch.Tensor:
 
 
 def partial_sums(like: torch.Tensor, blocks: int, tile: Tile, dtype: torch.dtype) -> torch.Tensor:
-    """Two tiles a block (csrc/stripes.cuh), from torch's allocator: freed in the stream's order, captured in graphs."""
+    """Two tiles a block (csrc/stripes.cuh), by torch's allocator: freed in the stream's order, captured in graphs."""
     return torch.empty(2 * blocks * tile.rows * tile.outputs, dtype=dtype, device=like.device)
