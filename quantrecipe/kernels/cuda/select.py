@@ -145,7 +145,7 @@ def range_of(ranges: tuple[Range, ...], m: int) -> Range:
 
 
 def _gemv(n: int, k: int, found: Range, device: Device) -> Pick:
-    """A block for 16 outputs; where multiprocessors would idle, several share its columns, two units a warp at least."""
+    """A block for 16 outputs; where multiprocessors would idle, several share its columns."""
     tiles, units = -(-n // GEMV_OUTPUTS), -(-k // UNIT_COLUMNS)
     wanted = -(-2 * device.multiprocessors // tiles) if tiles < device.multiprocessors else 1
     splits = max(1, min(wanted, units // (2 * GEMV_WARPS)))
