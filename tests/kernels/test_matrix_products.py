@@ -51,39 +51,26 @@ def check_weight_only(place: str, dtype: torch.dtype, bits: int, zeros: bool, sh
 
 
 #: Few rows of x: whole and ragged tiles, columns that several blocks share, one group and several.
-FEW = [(1, 64, 1024, 128), (3, 17, 192, 64), (8, 33, 448, 32), (5, 16, 2880, 0), (2, 1, 16, 16), (4, 40, 200, 40)]
+FEW = [(1, 64, 1024, 128), (3, 17, 192, 64), (8, 33, 448, 32), (5, 16, 2880, 0), (2, 19, 16, 16), (4, 40, 200, 40)]
 
 
-@cases(
-    product([HALF, BRAIN], [2, 3, 4, 5, 6, 8], [False, True]), {(HALF, 4, True), (BRAIN, 4, False), (BRAIN, 3, True)}
-)
+@cases(product([HALF, BRAIN], [2, 3, 4, 5, 6, 8], [False, True]), {(HALF, 4, True), (BRAIN, 3, True)})
 def test_gemv(place: str, case: tuple[torch.dtype, int, bool]) -> None:
     check_weight_only(place, *case, [shape for shape in FEW if shape[3] % 16 == 0])
 
 
 @cases(product([HALF, BRAIN], [2, 4, 8], [False, True]), {(HALF, 4, True)})
 def test_gemv_with_groups_that_a_lane_cannot_hold(place: str, case: tuple[torch.dtype, int, bool]) -> None:
-    check_weight_only(place, *case, [(4, 40, 200, 40), (7, 9, 99, 11), (1, 18, 132, 2), (2, 5, 21, 1)])
+    check_weight_only(place, *case, [(4, 40, 200, 40), (7, 9, 99, 11), (1, 58, 132, 2), (2, 45, 21, 1)])
 
 
 #: Rows of x that need each tile, one and two tiles of rows; stripes cut tiles of outputs in two and in three.
 MANY = [(9, 70, 640, 64), (16, 64, 256, 0), (25, 193, 320, 16), (50, 130, 1000, 200), (77, 257, 144, 48)]
 
 
-@cases(product([HALF, BRAIN], [2, 3, 4, 5, 6, 8], [False, True]), {(HALF, 4, True), (BRAIN, 8, False)})
+@cases(product([HALF, BRAIN], [2, 3, 4, 5, 6, 8], [False, True]), {(HALF, 4, True)})
 def test_gemm(place: str, case: tuple[torch.dtype, int, bool]) -> None:
     check_weight_only(place, *case, [shape for shape in MANY if shape[3] % 16 == 0])
-
-
-@pytest.mark.slow
-@on_device
-@pytest.mark.parametrize("bits", [4, 8])
-def test_weight_only_of_any_rows(place: str, bits: int) -> None:
-    for m in (*range(1, 20), 31, 32, 33, 63, 64, 65, 127, 128, 129, 200, 255, 256):
-        check_weight_only(place, HALF, bits, True, [(m, 131, 448, 64)])
-    check_weight_only(
-        place, BRAIN, bits, False, [(1, 4096, 576, 64), (3, 576, 1536, 64), (24, 1536, 576, 64), (300, 96, 576, 64)]
-    )
 
 
 @on_device
@@ -113,7 +100,7 @@ def test_the_same_sums_whatever_the_order_of_blocks(place: str) -> None:
     """Partial sums of cut tiles are added in a fixed order: twice the same bits."""
     random = generator()
     for m in (2, 12):
-        case, x = random_case(random, 20, 3072, 4, 128, HALF, False), numbers(random, HALF, m, 3072)
+        case, x = random_case(random, 20, 3072, 4, 128, HALF, True), numbers(random, HALF, m, 3072)
         assert torch.equal(multiply(place, x, case, 128, None), multiply(place, x, case, 128, None))
 
 
@@ -143,14 +130,14 @@ def test_sums_of_int8_are_exact(place: str) -> None:
     weight[:, half:] = -126
     q[0, -1], weight[:, -1] = 1, torch.arange(-126, -126 + n).to(torch.int8)
     ones = torch.ones(n)
-    found = call(place, "linear_w8a8", q, ones[:2], weight, ones, None, None, None, BRAIN)
-    assert torch.equal(found, (q.long() @ weight.long().t()).to(BRAIN))
+    found = call(place, "linear_w8a8", q, ones[:2], weight, ones, None, None, None, HALF)
+    assert torch.equal(found, (q.long() @ weight.long().t()).to(HALF))
 
 
-@cases(product([HALF, BRAIN], [0, 16, 64]), {(BRAIN, 64), (HALF, 0)})
+@cases(product([HALF, BRAIN], [0, 16, 64]), {(BRAIN, 64)})
 def test_w4a8(place: str, case: tuple[torch.dtype, int]) -> None:
     (dtype, group), random = case, generator()
-    for m, n, k in ((1, 70, 640), (9, 64, 64), (20, 129, 320), (40, 33, 1088), (70, 130, 192)):
+    for m, n, k in ((1, 70, 640), (9, 64, 64), (40, 33, 1088), (70, 130, 192)):
         q, xs, _, ws = two_matrices(random, m, n, k)
         codes = integers(random, 0, 16, n, k, dtype=torch.uint8)
         groups = integers(random, 1, 17, n, k // group) if group else None
@@ -172,8 +159,19 @@ def test_w4a8_with_multipliers_of_any_sign(place: str) -> None:
 
 @cases([(HALF,), (BRAIN,)], {(BRAIN,)})
 def test_llm_int8(place: str, case: tuple[torch.dtype]) -> None:
-    (dtype,), random = case, generator()
-    for m, n, k, outliers in ((1, 70, 640, 2), (20, 33, 96, 0), (40, 130, 272, 21), (130, 16, 64, 64)):
+    (dtype,) = case
+    check_llm_int8(place, dtype, [(20, 33, 96, 0), (40, 130, 272, 21), (23, 16, 640, 1)])
+
+
+@pytest.mark.slow
+@on_device
+def test_llm_int8_of_few_rows_and_of_many(place: str) -> None:
+    check_llm_int8(place, BRAIN, [(1, 70, 640, 2), (16, 129, 1040, 17), (130, 16, 64, 64), (300, 200, 96, 5)])
+
+
+def check_llm_int8(place: str, dtype: torch.dtype, shapes: list[tuple[int, ...]]) -> None:
+    random = generator()
+    for m, n, k, outliers in shapes:
         x, bias = numbers(random, dtype, m, k).clamp(-3, 3), numbers(random, dtype, n) if m % 2 else None
         columns = torch.from_numpy(random.permutation(k)[:outliers])
         x[integers(random, 0, m, outliers, dtype=torch.int64), columns] = 20.0
@@ -181,6 +179,30 @@ def test_llm_int8(place: str, case: tuple[torch.dtype]) -> None:
         found = call(place, "linear_llm_int8", x, weight, ws, 6.0, bias)
         wanted = oracles.llm_int8(x, weight, ws, 6.0) + (0 if bias is None else bias.double())
         assert oracles.relative_error(found, wanted) < 2 * LIMIT[dtype], (m, n, k, outliers)
+
+
+@pytest.mark.slow
+@on_device
+@pytest.mark.parametrize("bits", [4, 8])
+def test_weight_only_of_any_rows(place: str, bits: int) -> None:
+    for m in (*range(1, 20), 31, 32, 33, 63, 64, 65, 127, 128, 129, 200, 255, 256):
+        check_weight_only(place, HALF, bits, True, [(m, 131, 448, 64)])
+    check_weight_only(
+        place, BRAIN, bits, False, [(1, 4096, 576, 64), (3, 576, 1536, 64), (24, 1536, 576, 64), (300, 96, 576, 64)]
+    )
+
+
+@pytest.mark.slow
+@on_device
+def test_eight_bit_products_of_any_rows(place: str) -> None:
+    random = generator()
+    for m in (*range(1, 20), 31, 32, 33, 63, 64, 65, 127, 128, 129, 200, 255, 256, 300):
+        q, xs, weight, ws = two_matrices(random, m, 131, 448)
+        found = call(place, "linear_w8a8", q, xs, weight, ws, None, None, None, HALF)
+        assert oracles.relative_error(found, oracles.w8a8(q, xs, weight, ws)) < LIMIT[HALF], m
+        codes, groups = (weight.int() + 128).to(torch.uint8) // 16, integers(random, 1, 17, 131, 7)
+        found = call(place, "linear_w4a8", q, xs, call(place, "repack_w4a8", codes), ws, groups, None, 64, HALF)
+        assert oracles.relative_error(found, oracles.w4a8(q, xs, codes, ws, groups)) < LIMIT[HALF], m
 
 
 @needs_compiler

@@ -50,7 +50,8 @@ def linear_w8a8(
     launch(
         kernel, pick.grid, tile.threads, tile.shared(8, 8), q.contiguous(), scales[0],
         as_type(x_zero_points, torch.int32), weight, scales[1], as_type(w_sums, torch.int32),
-        as_type(bias, out_dtype), y, partial_sums(q, pick.grid[0], tile, torch.int32), counters(q.device, tile.count(*y.shape)), None, None, None,
+        as_type(bias, out_dtype), y, partial_sums(q, pick.grid[0], tile, torch.int32),
+        counters(q.device, tile.count(*y.shape)), None, None, None,
         *map(integer, (*y.shape, q.shape[1])),
     )  # fmt: skip
     return y
