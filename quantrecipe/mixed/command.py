@@ -51,6 +51,9 @@ def run(  # noqa: PLR0913 - one parameter an option
     shown = for_terminal()
     try:
         found = answer(question, parse_calibration(calibration, question.spec), effort or "default", shown)
+    except KeyboardInterrupt:
+        click.echo("qadvise: interrupted; the same command goes on with what has been measured", err=True)
+        raise
     finally:
         shown.close()
     points = found.frontier(POINTS) if frontier else []

@@ -59,7 +59,7 @@ def _filled(question: Question, mix: Mix, taken: int) -> str:
     """Whether the budget is met, or why it is not."""
     if mix.choice.sated:
         return "more would not help"
-    return "met" if taken >= 0.995 * question.budget.limit else "no mix comes nearer and loses less"
+    return "met" if taken >= 0.995 * question.budget.limit else "none of more bytes that fits loses less"
 
 
 def reasons(question: Question, mix: Mix, evidence: Evidence) -> list[str]:

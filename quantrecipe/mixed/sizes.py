@@ -23,8 +23,6 @@ LISTINGS: dict[str, Callable[[SchemeFacts, int, int], list[Tensor]]] = {
     "compressed-tensors": packed_tensors,
     "quantrecipe": own_tensors,
 }
-#: Where a tensor is taken to begin before that is known: an offset with more digits than any has.
-_OFFSET = 10**12
 #: What a file takes beside its tensors and their entries: length, metadata, padding.
 _FRAME = 8 + 64 + 64
 
@@ -43,6 +41,7 @@ class Sizes:
             )
         self._skeleton, self._units, self._form = skeleton, units, form
         self._dtype = skeleton.dtype
+        self._offset = skeleton.folder.nbytes  # a place in the file with as many digits as any has
         self._naming = Naming.of(skeleton, format_named(form, False))
         self._shapes = {name: _shape(skeleton, name) for stored in skeleton.fused.values() for name in stored}
 
@@ -57,7 +56,7 @@ class Sizes:
     def option_bytes(self, unit: Unit, option: Option, files: bool) -> int:
         """Bytes of one unit's tensors. files: with what they take in a header, at the most."""
         pieces = [piece for info in unit.parts for piece in self._matrix(info, option)]
-        return sum(piece.nbytes + (entry_bytes(piece, _OFFSET) if files else 0) for piece in pieces)
+        return sum(piece.nbytes + (entry_bytes(piece, self._offset) if files else 0) for piece in pieces)
 
     def rest_bytes(self, files: bool) -> int:
         """Bytes of everything that is in no unit. files: with headers, at the most."""
@@ -67,7 +66,7 @@ class Sizes:
             return sum(piece.nbytes for piece in pieces)
         dense = sum(piece.nbytes for unit in self._units for info in unit.parts for piece in self._matrix(info, KEEP))
         shards = 1 + (sum(piece.nbytes for piece in pieces) + dense) // SHARD_BYTES
-        return sum(piece.nbytes + entry_bytes(piece, _OFFSET) for piece in pieces) + shards * _FRAME
+        return sum(piece.nbytes + entry_bytes(piece, self._offset) for piece in pieces) + shards * _FRAME
 
     def _shards(self, chosen: Assignment) -> Iterator[list[Piece]]:
         """The pieces of each file, in the order of its header."""
