@@ -13,9 +13,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from native import quantize
+
+from quantrecipe.modeling.folder import ModelFolder
+from quantrecipe.modeling.plan import make_plan
+from quantrecipe.modeling.skeleton import Skeleton
+from quantrecipe.plugins.manager import backend
+from quantrecipe.recipe import Recipe
+from quantrecipe.runner.preflight import plan_needs
 
 STATUS = Path("/proc/self/status")
 VOCABULARY = 4096
@@ -46,6 +54,15 @@ def watched(peak: dict[str, int], every: float = 0.01) -> Iterator[None]:
         watcher.join()
 
 
+def foreseen(model: str, groups: dict[str, Any], tokens: int) -> int:
+    """Bytes of memory that pre-flight would have said."""
+    calibration = {"samples": 1, "sequence_length": tokens}
+    asked = {"model": {"id": model}, "quantization": {"config_groups": groups}, "calibration": calibration}
+    recipe, skeleton = Recipe.model_validate(asked), Skeleton(ModelFolder.open(model))
+    plan = make_plan(recipe, skeleton.linears())
+    return plan_needs(recipe, plan, skeleton, backend("native"), "cpu").total_memory
+
+
 def main() -> None:
     """Quantize once."""
     model, out, groups, sequences, length = sys.argv[1:]
@@ -54,7 +71,9 @@ def main() -> None:
     before, peak, cpu = memory()["RssAnon"], {}, time.process_time()
     with watched(peak):
         seconds = quantize(model, tokens, Path(out), json.loads(groups))
-    report = {"seconds": seconds, "cpu_seconds": time.process_time() - cpu, "anonymous_before": before, **peak}
+    used = time.process_time() - cpu
+    said = foreseen(model, json.loads(groups), int(sequences) * int(length))
+    report = {"seconds": seconds, "cpu_seconds": used, "anonymous_before": before, "foreseen": said, **peak}
     print(json.dumps(report))
 
 

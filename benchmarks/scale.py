@@ -67,13 +67,18 @@ def row(*cells: object) -> None:
     )
 
 
-def memory_cells(found: dict[str, Any]) -> tuple[float, float]:
-    return found["RssAnon"] / 1e6, found["VmHWM"] / 1e6
+def heads(names: str) -> None:
+    print(f"| {names} |\n|---|" + "--:|" * names.count("|"), flush=True)
+
+
+def memory_cells(found: dict[str, Any]) -> tuple[float, ...]:
+    """Anonymous memory, what pre-flight says that the run will take, and all that was resident."""
+    return found["RssAnon"] / 1e6, found["foreseen"] / 1e6, found["VmHWM"] / 1e6
 
 
 def depth(folder: Path) -> None:
     """BLOOM-560m's layers, a few and twice as many, small vocabulary."""
-    print("| method | layers | seconds | CPU s | RssAnon MB | VmHWM MB |\n|---|--:|--:|--:|--:|--:|")
+    heads("method | layers | seconds | CPU s | RssAnon MB | foreseen MB | VmHWM MB")
     for method, groups in (("rtn", RTN), ("gptq", GPTQ)):
         for layers in DEPTHS[method]:
             options = ("--layers", str(layers), "--vocab", "4096")
@@ -85,9 +90,7 @@ def depth(folder: Path) -> None:
 
 def blocks(folder: Path, only: str | None = None) -> None:
     """One real-shaped block each; the model's own depth times its CPU seconds."""
-    print(
-        "| block | layers | seconds | CPU s | RssAnon MB | VmHWM MB | model, CPU h |\n|---|--:|--:|--:|--:|--:|--:|"
-    )
+    heads("block | layers | seconds | CPU s | RssAnon MB | foreseen MB | VmHWM MB | model, CPU h")
     for name, layers, groups in BLOCKS:
         if only not in (None, name):
             continue
@@ -126,12 +129,12 @@ def factor(_: Path) -> None:
 def straight(folder: Path) -> None:
     """BLOOM-7b1 in fp16 by round-to-nearest, beside cp of the same folder, both from a cold page cache."""
     model = synthesize("bloom-7b1", folder / "bloom-7b1")
-    print("| what | seconds | CPU s | RssAnon MB | VmHWM MB | GB read | GB written |\n|---|--:|--:|--:|--:|--:|--:|")
+    heads("what | seconds | CPU s | RssAnon MB | foreseen MB | VmHWM MB | GB read | GB written")
     for cold in (True, False):
         state = "page cache cold" if cold else "page cache as the run before left it"
         forget(model, cold)
         seconds = copied(model)
-        row(f"cp and sync, {state}", seconds, "", "", "", size(model) / 1e9, size(model) / 1e9)
+        row(f"cp and sync, {state}", seconds, "", "", "", "", size(model) / 1e9, size(model) / 1e9)
         forget(model, cold)
         found = measure(model, RTN)
         cells = (found["seconds"], found["cpu_seconds"], *memory_cells(found))

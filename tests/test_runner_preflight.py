@@ -140,6 +140,15 @@ def test_needs_grow_with_the_largest_block_and_not_with_depth() -> None:
     assert two.weights_after == 2 * one.weights_after == 2 * (256 * 256 // 2 + 256 * 4 * 2)
 
 
+def test_what_blocks_compute_in_is_what_counts() -> None:
+    recipe = _recipe(main={"scheme": "w4a16-g64", "method": "gptq"})
+    plan = make_plan(recipe, [_linear("h.0.fc", block=0)])
+    half, full = (count_needs(plan, 131072, Sizes(2, 256, 1000, computed=size)) for size in (None, 4))
+    for line in ("largest block, twice (weights and their replacement)", "calibration activations between blocks"):
+        assert full.memory[line] == 2 * half.memory[line]
+    assert full.weights_after == half.weights_after
+
+
 def test_data_free_needs_no_block_and_no_activations() -> None:
     recipe = _recipe(main={"scheme": "w4a16-g64", "method": "rtn"})
     linears = [_linear(f"h.{block}.fc", block=block) for block in range(3)]

@@ -36,7 +36,7 @@ def dry_run(recipe: Recipe, model: str | None, output: Path | None, device: str 
     """The plan, line by line. Raises QuantRecipeError where the recipe could not be carried out."""
     asked = override(recipe, model, output)
     where = choose_device(device)
-    outline = _outline(asked, manager.backend(asked.quantization.backend))
+    outline = _outline(asked, manager.backend(asked.quantization.backend), where)
     backend, form, notes = choose_backend(asked, is_odd(outline.plan), where)
     check_engine(asked, outline.plan, form)
     check_disk(outline.needs, Path(asked.output.path))
@@ -50,7 +50,7 @@ def dry_run(recipe: Recipe, model: str | None, output: Path | None, device: str 
     yield from (f"note       {note}" for note in notes)
 
 
-def _outline(recipe: Recipe, backend: Backend) -> Outline:
+def _outline(recipe: Recipe, backend: Backend, device: str) -> Outline:
     """From the model's folder where it is here, else from the catalogue."""
     path = find_offline(recipe.model.id, recipe.model.revision)
     if path is None:
@@ -62,7 +62,7 @@ def _outline(recipe: Recipe, backend: Backend) -> Outline:
             raise
         return _from_catalogue(recipe, backend)
     plan = make_plan(recipe, skeleton.linears())
-    return Outline(plan, plan_needs(recipe, plan, skeleton, backend), f"shapes from {path}")
+    return Outline(plan, plan_needs(recipe, plan, skeleton, backend, device), f"shapes from {path}")
 
 
 def _from_catalogue(recipe: Recipe, backend: Backend) -> Outline:

@@ -59,6 +59,7 @@ class Needs:
 class Sizes:
     """What ``count_needs`` counts with. itemsize: bytes a stored number; hidden: width of the residual stream.
 
+    computed: bytes a number that blocks compute in (fp32 for fp16 models on a CPU); None = as stored.
     beside: bytes that are written in addition to the model's own tensors. training: lines of memory of a training.
     """
 
@@ -69,6 +70,12 @@ class Sizes:
     spills: bool = False
     beside: int = 0
     training: dict[str, int] | None = None
+    computed: int | None = None
+
+    @property
+    def in_memory(self) -> int:
+        """Bytes of a number on its way through a block."""
+        return self.computed or self.itemsize
 
 
 def beside(recipe: Recipe, plan: Plan, itemsize: int) -> int:
@@ -88,7 +95,7 @@ def count_needs(plan: Plan, weights_before: int, sizes: Sizes) -> Needs:
     """Memory of quantizing, line by line: the largest block, the method's workspace, the activations."""
     blocks: dict[int | None, int] = {}
     for module in plan.modules:
-        blocks[module.info.block] = blocks.get(module.info.block, 0) + _dense(module, sizes.itemsize)
+        blocks[module.info.block] = blocks.get(module.info.block, 0) + _dense(module, sizes.in_memory)
     outside = blocks.pop(None, 0)
     largest = max(blocks.values(), default=0)
     memory = {"python, torch, transformers": RUNTIME_BYTES}
@@ -108,7 +115,7 @@ def count_needs(plan: Plan, weights_before: int, sizes: Sizes) -> Needs:
     saved = sum(_dense(module, sizes.itemsize) - (module.packed_bytes or 0) for module in plan.quantized)
     kept = {name: size for name, size in memory.items() if size}
     scratch = sum(module.packed_bytes or 0 for module in plan.quantized)
-    scratch += 2 * sizes.calibration_tokens * sizes.hidden * sizes.itemsize
+    scratch += 2 * sizes.calibration_tokens * sizes.hidden * sizes.in_memory
     return Needs(weights_before, weights_before - saved + sizes.beside, kept, scratch, sizes.spills)
 
 
@@ -131,8 +138,8 @@ def _activations(plan: Plan, sizes: Sizes) -> dict[str, int]:
     widest = max(max(one.info.rows, one.info.columns) for one in plan.modules if one.info.block is not None)
     tokens = min(sizes.calibration_tokens, BATCH_TOKENS) if sizes.spills else sizes.calibration_tokens
     return {
-        "calibration activations between blocks": 2 * tokens * sizes.hidden * sizes.itemsize,
-        "calibration activations inside a block": tokens * (sizes.hidden + 3 * widest) * sizes.itemsize,
+        "calibration activations between blocks": 2 * tokens * sizes.hidden * sizes.in_memory,
+        "calibration activations inside a block": tokens * (sizes.hidden + 3 * widest) * sizes.in_memory,
     }
 
 
@@ -153,7 +160,7 @@ def _distillation(plan: Plan, sizes: Sizes) -> dict[str, int]:
     return {
         "learned weights, gradients, Adam's moments, codes": LEARNED_BYTES * max(learned.values()),
         "one batch's graph inside a block": BATCH_TOKENS * per_token,
-        "the original network's activations": tokens * sizes.hidden * sizes.itemsize,
+        "the original network's activations": tokens * sizes.hidden * sizes.in_memory,
     }
 
 

@@ -12,6 +12,7 @@ from quantrecipe.errors import BackendError, ModelError
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.plan import Plan, make_plan
 from quantrecipe.modeling.skeleton import Skeleton
+from quantrecipe.modeling.stream import compute_dtype
 from quantrecipe.plugins.contract import Backend
 from quantrecipe.recipe import Recipe
 from quantrecipe.runner.calibration import CalibrationTokens, calibration_tokens
@@ -98,13 +99,15 @@ def _fitting_needs(  # noqa: PLR0913, PLR0917 - what a run is decided by
 ) -> Needs:
     """What the run will take; activations are spilled to files where asked for, or where they do not fit."""
     if spill != "always":
-        needs = plan_needs(recipe, plan, skeleton, backend)
+        needs = plan_needs(recipe, plan, skeleton, backend, device)
         if spill == "never" or fits(needs, device):
             return needs
-    return plan_needs(recipe, plan, skeleton, backend, spills=True)
+    return plan_needs(recipe, plan, skeleton, backend, device, spills=True)
 
 
-def plan_needs(recipe: Recipe, plan: Plan, skeleton: Skeleton, backend: Backend, spills: bool = False) -> Needs:
+def plan_needs(  # noqa: PLR0913, PLR0917 - what a run is decided by
+    recipe: Recipe, plan: Plan, skeleton: Skeleton, backend: Backend, device: str, spills: bool = False
+) -> Needs:
     """What the run will take, from the model's shapes."""
     config = skeleton.model.config.get_text_config()
     training = recipe.quantization.training
@@ -113,6 +116,7 @@ def plan_needs(recipe: Recipe, plan: Plan, skeleton: Skeleton, backend: Backend,
         itemsize=skeleton.dtype.itemsize,
         hidden=int(config.hidden_size),
         calibration_tokens=recipe.calibration.samples * length if plan.needs_calibration else 0,
+        computed=compute_dtype(skeleton.dtype, device).itemsize,
         streams=backend.capabilities().streams,
         spills=spills,
         beside=beside(recipe, plan, skeleton.dtype.itemsize),
