@@ -46,6 +46,9 @@ def test_what_is_counted(tmp_path: Path) -> None:
     assert _seconds(tmp_path, gptq, 64) == 3 * (1 + 7 + 2 * (1 + 4))
     assert _seconds(tmp_path, gptq, 64, spill=True) == 3 * (1 + 7 + 2 * (5 + 4))
     assert _seconds(tmp_path, "w8a8", 64) == 3 * (1 + 7)
+    zq = {"scheme": "w4a16-g32", "method": {"name": "zq-global", "steps": 5, "batch": 40}}
+    # 5 steps of 2 batches, each three forward passes and 7 roundings; 10 judgements of a batch; both streams go on
+    assert _seconds(tmp_path, zq, 64) == 3 * (1 + 5 * 2 * (3 + 7) + (10 * 1 + 2 * 2))
     assert _seconds(tmp_path, "w4a16-g32", 64) == 3 * (1 + 7 / torch.get_num_threads())
 
 

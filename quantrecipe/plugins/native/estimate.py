@@ -27,13 +27,14 @@ from quantrecipe.plugins.native.make_stages import make_stages
 from quantrecipe.plugins.native.qparams import Storage
 from quantrecipe.plugins.native.run import BATCH_TOKENS
 from quantrecipe.plugins.native.straight import is_straight
+from quantrecipe.plugins.native.tuning.zeroquant import HELD_BACK, JUDGEMENTS
 
 SIDE = 1536
 
 
 @torch.inference_mode()
 def estimate_seconds(job: Job) -> float:
-    """Seconds that ``quantize(job)`` will take, without transforms, compensation and whole-block methods."""
+    """Seconds that ``quantize(job)`` will take, without transforms, compensation and an early stop."""
     skeleton = Skeleton(ModelFolder.open(job.model_path), job.trust_remote_code)
     dtype = compute_dtype(skeleton.dtype, job.device)
     form = format_named(job.format, any(not one.info.is_plain for one in job.plan.quantized))
@@ -45,31 +46,56 @@ def estimate_seconds(job: Job) -> float:
         for planned in job.plan.quantized
         if planned.group is not None and planned.info.block == 0
     ]
+    tunings = make_stages(job).tunings
+    tuned = [layer for layer in layers if layer.group.method.name in tunings]
+    layers = [layer for layer in layers if layer.group.method.name not in tunings]
     if is_straight(job, make_stages(job)):
         return len(skeleton.blocks) * (loading + sum(map(timer.solution, layers)) / torch.get_num_threads())
     work = loading + sum(timer.solution(layer) for layer in layers if not layer.wants_inputs)
     looking = [layer for layer in layers if layer.wants_inputs]
     if looking and job.calibration is not None:
         work += _with_inputs(job, skeleton, timer, looking)
+    if tuned and job.calibration is not None:
+        work += _distilled(job, skeleton, timer, tuned)
     return len(skeleton.blocks) * work
 
 
 def _with_inputs(job: Job, skeleton: Skeleton, timer: _Timer, layers: list[Layer]) -> float:
     """Seconds of one block's forward passes, Hessians and the layers that look at them."""
-    assert job.calibration is not None
-    size = max(1, BATCH_TOKENS // job.calibration.shape[1])
-    stream = Stream(skeleton, job.calibration[:size], size, timer.dtype, job.device)
-    batch = stream.enter()[0]
-    skeleton.materialize(skeleton.blocks[0].name, timer.dtype, job.device)  # entering gave it back
-    run = partial(stream.call, 0)
+    run, batch, batches = _first_batch(job, skeleton, timer)
     named = {layer.name: layer for layer in layers}
     groups = groups_of(run, batch, {name: layer.module for name, layer in named.items()})
     passes = len(groups) + 1 if job.spill else 1
     tokens = batch.shape[0] * batch.shape[1]
     one = passes * _seconds(partial(run, batch))
     one += sum(timer.product(tokens, columns_of(named[group[0]].module)) for group in groups)
-    batches = -(-len(job.calibration) // size)
     return batches * one + sum(timer.group([named[name] for name in group]) for group in groups)
+
+
+def _distilled(job: Job, skeleton: Skeleton, timer: _Timer, layers: list[Layer]) -> float:
+    """Seconds of one block's distillation: a batch takes a forward pass, a backward one of twice its work, roundings.
+
+    Methods that plugins bring count like those that are built in, as far as they have the same options.
+    """
+    method = layers[0].group.method
+    run, batch, batches = _first_batch(job, skeleton, timer)
+    forward = _seconds(partial(run, batch))
+    rounding = sum(timer.solution(layer.rounded_to_nearest()) for layer in layers)
+    learned = getattr(method, "steps", 1) * -(-getattr(method, "batch", 1) // len(batch))
+    judged = JUDGEMENTS * max(1, batches // HELD_BACK)
+    return learned * (3 * forward + rounding) + (judged + 2 * batches) * forward
+
+
+def _first_batch(
+    job: Job, skeleton: Skeleton, timer: _Timer
+) -> tuple[Callable[[torch.Tensor], torch.Tensor], torch.Tensor, int]:
+    """The first block, what reaches it of the first batch of calibration text, and how many batches there are."""
+    assert job.calibration is not None
+    size = max(1, BATCH_TOKENS // job.calibration.shape[1])
+    stream = Stream(skeleton, job.calibration[:size], size, timer.dtype, job.device)
+    batch = stream.enter()[0]
+    skeleton.materialize(skeleton.blocks[0].name, timer.dtype, job.device)  # entering gave it back
+    return partial(stream.call, 0), batch, -(-len(job.calibration) // size)
 
 
 class _Timer:
