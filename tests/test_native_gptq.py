@@ -231,3 +231,16 @@ def test_without_a_compiler_a_gpu_gets_the_slow_loop_and_a_warning(monkeypatch: 
     with pytest.warns(UserWarning, match="GPTQ takes its slow loop: CUDA kernels need NVRTC"):
         assert solver.solver("cuda") == (solver.eager_columns, None)
     solver.kernels_compile.cache_clear()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("actorder", ORDERS)
+def test_a_gpu_finds_the_codes_of_the_cpu(actorder: str | None) -> None:
+    x, w = inputs(), weights()
+    args = QuantizationArgs(num_bits=4, symmetric=False, strategy="group", group_size=16)
+    factor = factor_of(x, args, actorder)
+    order = None if factor.order is None else factor.order.cuda()
+    moved = Factor(factor.U.cuda(), order, factor.dampening, factor.dead, factor.group_size)
+    found = solver.gptq(w.cuda(), moved, args, F32)
+    codes = solver.gptq(w, factor, args, F32).codes
+    assert (found.codes.cpu() == codes).float().mean() > 0.99  # other sums break ties otherwise
