@@ -79,7 +79,7 @@ KERNELS: tuple[Kernel, ...] = (
         file="quantize_pack.cu",
         does="scales, zero points and packed codes of a weight in one pass",
         threads=256,
-        choices=options(SCALAR=FLOATS, FP8=(0, 1), BITS=(2, 3, 4, 5, 6, 8), HELD=(1, 4)),
+        choices=options(SCALAR=FLOATS, FP8=(0, 1), BITS=(2, 3, 4, 5, 6, 8), HELD=(2, 4)),
         refused=tuple((("FP8", "1"), ("BITS", str(bits))) for bits in (2, 3, 4, 5, 6)),
     ),
     Kernel(
@@ -87,7 +87,7 @@ KERNELS: tuple[Kernel, ...] = (
         file="quantize_activation.cu",
         does="codes and scales of inputs, a token or a group of one, SmoothQuant's factors on the way",
         threads=256,
-        choices=options(SCALAR=FLOATS, FP8=(0, 1), HELD=(1, 4)),
+        choices=options(SCALAR=FLOATS, FP8=(0, 1), HELD=(2, 4)),
     ),
     Kernel(
         name="dequantize",

@@ -86,14 +86,14 @@ def test_the_cache_is_read_and_a_damaged_entry_is_made_again(tmp_path: Path, mon
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "kernels").write_text("a file where the folder should be")
     monkeypatch.setenv("QUANTRECIPE_CACHE", str(tmp_path))
-    assert compile_variant(variant("quantize_activation", SCALAR="f16", FP8=0, HELD=1), 90).cubin
+    assert compile_variant(variant("quantize_activation", SCALAR="f16", FP8=0, HELD=2), 90).cubin
 
 
 def test_wrong_names_say_what_there_is() -> None:
     with pytest.raises(QuantRecipeError, match="no such kernel: 'gptq_blok'; did you mean 'gptq_block'"):
         variant("gptq_blok")
     with pytest.raises(QuantRecipeError, match=r"BITS of 2\|3\|4"):
-        variant("quantize_pack", SCALAR="f16", FP8=0, HELD=1, BITS=7)
+        variant("quantize_pack", SCALAR="f16", FP8=0, HELD=2, BITS=7)
 
 
 def test_devices_that_are_too_old_are_refused() -> None:

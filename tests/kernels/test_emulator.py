@@ -144,11 +144,11 @@ def test_conversions_round_as_torch_does(scalar: str, random: Generator) -> None
 @pytest.mark.parametrize("scalar", DTYPES)
 def test_pairs_are_rounded_once(scalar: str, random: Generator) -> None:
     a, b, c = (numbers(random, DTYPES[scalar], 512) for _ in range(3))
-    y = torch.full((4, 512), torch.nan, dtype=DTYPES[scalar])
+    y = torch.full((6, 512), torch.nan, dtype=DTYPES[scalar])
     probe = Emulated(PROBES / "numbers.cu", "arithmetic", [("SCALAR", scalar)])
     probe([2], [128], 0, a, b, c, y, ctypes.c_int(256))
     A, B, C = a.double(), b.double(), c.double()
-    expected = torch.stack([A * B + C, A * B, A + B, A - B]).to(DTYPES[scalar])
+    expected = torch.stack([A * B + C, A * B, A + B, A - B, A.minimum(B), A.maximum(B)]).to(DTYPES[scalar])
     assert torch.equal(y, expected)
 
 
@@ -156,10 +156,11 @@ def test_e4m3_is_torchs(random: Generator) -> None:
     spread = random.standard_normal(20000) * 2.0 ** random.integers(-14, 10, 20000)
     ties = np.arange(-480, 481, 1 / 8)  # every half-way point of the coarse steps among them
     fine = np.arange(-64, 65) * 2.0**-11
-    x = torch.tensor(np.concatenate([spread, ties, fine, [0.0, -0.0, 464, 500, 1e30, -1e30]]), dtype=torch.float32)
+    x = torch.tensor(np.concatenate([spread, ties, fine, [0.0, -0.0, 464, 500, 1e30, -1e30, 1]]), dtype=torch.float32)
     y = torch.zeros(len(x), dtype=torch.uint8)
     probe = Emulated(PROBES / "numbers.cu", "to_e4m3", [("SCALAR", "f16")])
-    probe([len(x) // 256 + 1], [256], 0, x, y, ctypes.c_int(len(x)))
+    assert len(x) % 2 == 0
+    probe([len(x) // 512 + 1], [256], 0, x, y, ctypes.c_int(len(x) // 2))
     expected = x.clamp(-448, 448).to(torch.float8_e4m3fn)
     assert torch.equal(y, expected.view(torch.uint8))
 

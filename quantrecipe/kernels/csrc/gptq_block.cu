@@ -8,6 +8,7 @@
 #define WIDE (COLUMNS / 32)  // columns of a lane
 #define WARPS 8
 #define ALL 0xffffffffu
+#define FAR 1048576.0f  // steps from 0 that no code reaches; where rounded() still holds
 #define ROWS 4  // of a warp, so that their chains of dependent operations overlap
 
 // weight fp32 [B, N, C], factor fp32 [B, C, C] of which the upper triangle is read, scales and zeros fp32 [B, N, G] (zeros in
@@ -40,7 +41,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS)
       w[r][k] = there ? weight[blockIdx.y * weight_layer + (first + r) * weight_row + column] : 0.0f;
       scale[r][k] = there ? scales[grid] : 1.0f;
       zero[r][k] = there ? zeros[grid] : 0.0f;
-      inverse[r][k] = __frcp_rn(scale[r][k]);
+      inverse[r][k] = Divisor(scale[r][k]).inverse;
       error[r][k] = 0.0f;
       code[r][k] = 0;
     }
@@ -55,11 +56,11 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS)
 #pragma unroll
       for (int r = 0; r < ROWS; r++) {
         const float value = __shfl_sync(ALL, w[r][k], from), z = __shfl_sync(ALL, zero[r][k], from);
-        const Divisor s(__shfl_sync(ALL, scale[r][k], from), __shfl_sync(ALL, inverse[r][k], from));
-        const float q = clamped(rintf(s.divide(value)) + z, least, most);
-        const float e = diagonal.divide(fmaf(z - q, s.b, value));
+        const float s = __shfl_sync(ALL, scale[r][k], from);
+        const float q = clamped(rounded(clamped(Divisor(s, __shfl_sync(ALL, inverse[r][k], from)).divide(value), -FAR, FAR)) + z, least, most);
+        const float e = diagonal.divide(fmaf(z - q, s, value));
         if (lane == from) {
-          code[r][k] = __float2int_rn(q);
+          code[r][k] = int(q);
           error[r][k] = e;
         }
 #pragma unroll

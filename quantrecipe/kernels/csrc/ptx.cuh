@@ -93,6 +93,18 @@ __device__ __forceinline__ bf16x2 mul2(bf16x2 a, bf16x2 b) { return fma2(a, b, b
 __device__ __forceinline__ bf16x2 add2(bf16x2 a, bf16x2 b) { return fma2(a, bf16x2{0x3f803f80u}, b); }
 __device__ __forceinline__ bf16x2 sub2(bf16x2 a, bf16x2 b) { return fma2(b, bf16x2{0xbf80bf80u}, a); }
 
+// Least and greatest of each half; a NaN loses against a number.
+#define EXTREME_OF_PAIRS(name, pair, instruction)                                                \
+  __device__ __forceinline__ pair name(pair a, pair b) {                                         \
+    pair d;                                                                                      \
+    asm(instruction " %0, %1, %2;" : "=r"(d.bits) : "r"(a.bits), "r"(b.bits));                   \
+    return d;                                                                                    \
+  }
+EXTREME_OF_PAIRS(min2, f16x2, "min.f16x2")
+EXTREME_OF_PAIRS(max2, f16x2, "max.f16x2")
+EXTREME_OF_PAIRS(min2, bf16x2, "min.bf16x2")
+EXTREME_OF_PAIRS(max2, bf16x2, "max.bf16x2")
+
 // d += a b for one warp: A 16 x 16 by rows, B 16 x 8 by columns, D 16 x 8 fp32. Fragments: PTX ISA, mma.m16n8k16.
 template <class T>
 __device__ __forceinline__ void mma_16x8x16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]);
@@ -184,14 +196,14 @@ __device__ __forceinline__ unsigned load_streaming(const unsigned* from) {
   return v;
 }
 
-// Float to e4m3 (1-4-3, no infinity), nearest even, saturating at 448; NaN stays NaN. Before sm_89 in integers.
-__device__ __forceinline__ unsigned char f32_to_e4m3(float x) {
+// Two floats to e4m3 (1-4-3, no infinity), nearest even, saturating at 448, the first in the low byte; NaN stays NaN.
+__device__ __forceinline__ unsigned short f32_to_e4m3x2(float low, float high) {
 #if __CUDA_ARCH__ >= 890
   unsigned short y;
-  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(y) : "f"(0.0f), "f"(x));
-  return (unsigned char)y;
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(y) : "f"(high), "f"(low));
+  return y;
 #else
-  return f32_to_e4m3_in_integers(x);
+  return (unsigned short)(f32_to_e4m3_in_integers(low) | f32_to_e4m3_in_integers(high) << 8);
 #endif
 }
 #endif

@@ -1,14 +1,14 @@
 // Scales, zero points and packed codes of a weight [N, K] in one pass: a group stays in registers between its range and
-// its codes. BITS: 2-6 and 8 integer, or FP8 (e4m3). HELD: chunks that a thread keeps; longer groups are read again.
+// its codes. BITS: 2-6 and 8 integer, or FP8 (e4m3).
 // The numbers are the native backend's (plugins/native/qparams.py, methods/fp8.py).
+#include "divide.cuh"
 #include "teams.cuh"
 
+#define BYTES BITS  // of eight codes
 #if FP8
 #define STEPS 448.0f
-#define BYTES 8
 #else
 #define STEPS float((1 << BITS) - 1)
-#define BYTES BITS  // of eight codes
 #endif
 #define LEAST float(-(1 << (BITS - 1)))
 #define MOST float((1 << (BITS - 1)) - 1)
@@ -17,22 +17,31 @@
 __device__ __forceinline__ f16 epsilon(f16) { return from_float<f16>(0.0009765625f); }
 __device__ __forceinline__ bf16 epsilon(bf16) { return from_float<bf16>(0.0078125f); }
 
-struct Grid {
-  Divisor scale;
-  float zero;
-
-  __device__ __forceinline__ unsigned long long code(float w) const {
+// Eight codes, the first in the lowest bits. zero: signed.
+__device__ __forceinline__ unsigned long long codes_of(const vec16<SCALAR>& chunk, const Divisor& scale, float zero) {
+  unsigned four[2] = {0, 0};
 #if FP8
-    return f32_to_e4m3(scale.divide(w));
+#pragma unroll
+  for (int i = 0; i < CHUNK; i += 2)
+    four[i / 4] |= unsigned(f32_to_e4m3x2(scale.nearly(to_float(chunk.each[i])), scale.nearly(to_float(chunk.each[i + 1]))))
+                   << (8 * (i % 4));
+  return four[0] | (unsigned long long)four[1] << 32;
 #else
-    const float q = clamped(rintf(scale.divide(w)) + zero, LEAST, MOST);
-    const int signed_code = __float2int_rn(q);
-    return BITS == 8 ? signed_code & 0xff : unsigned(signed_code + (1 << (BITS - 1)));
+  const float low = LEAST - zero, high = MOST - zero;  // whole: clamping before rounding is the same, and rounding last
+#pragma unroll                                         // leaves the code in the bits of the sum
+  for (int i = 0; i < CHUNK; i++)
+    four[i / 4] += rounded_bits(clamped(scale.nearly(to_float(chunk.each[i])), low, high)) << (BITS * (i % 4));
+  // Each term is too great by ROUNDER_BITS and too small by the offset to unsigned codes (at 8 bits: 128, taken off again).
+  const unsigned ones = 1u | 1u << BITS | 1u << (2 * BITS) | 1u << (3 * BITS);
+  const unsigned correction = (unsigned(int(zero - LEAST)) - ROUNDER_BITS) * ones;
+  const unsigned mask = BITS == 8 ? 0xffffffffu : (1u << (4 * BITS % 32)) - 1u;
+  const unsigned to_signed = BITS == 8 ? 0x80808080u : 0u;
+  const unsigned first = ((four[0] + correction) & mask) ^ to_signed, second = ((four[1] + correction) & mask) ^ to_signed;
+  return first | (unsigned long long)second << (4 * BITS);
 #endif
-  }
-};
+}
 
-// One chunk's codes as bytes; the last of a row also clears what is left of the row's last word.
+// One chunk's codes as bytes; ``whole``: all of them, aligned.
 __device__ __forceinline__ void store_codes(unsigned char* to, unsigned long long codes, bool whole, int bytes) {
   if (whole && BYTES == 8) {
     *reinterpret_cast<uint2*>(to) = make_uint2(unsigned(codes), unsigned(codes >> 32));
@@ -49,65 +58,53 @@ __device__ __forceinline__ void store_codes(unsigned char* to, unsigned long lon
 }
 
 // zeros: null where symmetric; in unsigned terms. aligned: rows of weight lie on 16 bytes. row_bytes: of packed.
-extern "C" __global__ void __launch_bounds__(TEAM_THREADS, 3)
+extern "C" __global__ void __launch_bounds__(TEAM_THREADS, 4)
     quantize_pack(const SCALAR* weight, unsigned char* packed, SCALAR* scales, SCALAR* zeros, int rows, int columns,
                   int groups, int team_size, int aligned, int row_bytes) {
   const Team team(team_size);
-  const long long row = team.group / groups;
-  const int group = int(team.group % groups), size = columns / groups, chunks = (size + CHUNK - 1) / CHUNK;
-  const bool mine = row < rows;
-  const SCALAR* from = weight + (mine ? row * columns + (long long)group * size : 0);
+  const unsigned row = team.group / unsigned(groups), group = team.group % unsigned(groups);
+  Group<SCALAR> mine;
+  mine.size = columns / groups;
+  mine.there = row < rows;
+  mine.aligned = aligned;
+  mine.from = weight + (mine.there ? (long long)row * columns + (long long)group * mine.size : 0);
 
-  vec16<SCALAR> held[HELD];
-  float2 range = make_float2(0.0f, 0.0f);  // -least, greatest
-  auto widen = [&](const vec16<SCALAR>& chunk) {
+  const pair_t<SCALAR> none{0};
+  pair_t<SCALAR> lows = none, highs = none;
+  mine.visit<true>(team, [&](const vec16<SCALAR>& chunk, int) {
+    const unsigned words[4] = {chunk.raw.x, chunk.raw.y, chunk.raw.z, chunk.raw.w};
 #pragma unroll
-    for (int i = 0; i < CHUNK; i++) {
-      const float w = to_float(chunk.each[i]);
-      range = make_float2(fmaxf(range.x, -w), fmaxf(range.y, w));
+    for (int i = 0; i < 4; i++) {
+      lows = min2(lows, pair_t<SCALAR>{words[i]});
+      highs = max2(highs, pair_t<SCALAR>{words[i]});
     }
-  };
-#pragma unroll
-  for (int i = 0; i < HELD; i++) {
-    const int c = team.lane + i * team.size;
-    if (mine && c < chunks) widen(held[i] = load_chunk(from + c * CHUNK, size - c * CHUNK, aligned));
-  }
-  for (int c = team.lane + HELD * team.size; mine && c < chunks; c += team.size)
-    widen(load_chunk(from + c * CHUNK, size - c * CHUNK, aligned));
-  range = team_max(range, team.size);
-  if (!mine) return;
+  });
+  const float2 low = to_float2(lows), high = to_float2(highs);
+  const float2 range = team_max(make_float2(-fminf(low.x, low.y), fmaxf(high.x, high.y)), team.size);
+  if (!mine.there) return;
 
 #if FP8
-  const float wanted = __fdiv_rn(fmaxf(range.x, range.y), STEPS);
+  const float extent = fmaxf(range.x, range.y);
 #else
-  const float wanted = __fdiv_rn(zeros ? range.y + range.x : 2.0f * fmaxf(range.x, range.y), STEPS);
+  const float extent = zeros ? range.y + range.x : 2.0f * fmaxf(range.x, range.y);
 #endif
-  SCALAR scale = from_float<SCALAR>(wanted);
-  if (to_float(scale) == 0.0f) scale = epsilon(scale);
-  Grid grid{Divisor(to_float(scale)), 0.0f};
-  if (zeros) grid.zero = clamped(rintf(LEAST + grid.scale.divide(range.x)), LEAST, MOST);
+  SCALAR stored = from_float<SCALAR>(Divisor(STEPS).divide(extent));
+  if (to_float(stored) == 0.0f) stored = epsilon(stored);
+  const Divisor scale(to_float(stored));
+  const float zero = zeros ? clamped(rounded(clamped(LEAST + scale.nearly(range.x), LEAST, MOST)), LEAST, MOST) : 0.0f;
   if (team.lane == 0) {
-    scales[team.group] = scale;
-    if (zeros) zeros[team.group] = from_float<SCALAR>(grid.zero - LEAST);
+    scales[team.group] = stored;
+    if (zeros) zeros[team.group] = from_float<SCALAR>(zero - LEAST);
   }
 
-  unsigned char* to = packed + row * row_bytes + (long long)(group * (size / CHUNK)) * BYTES;
-  auto emit = [&](const vec16<SCALAR>& chunk, int c) {
-    const int count = min(size - c * CHUNK, CHUNK);
-    const bool last = group == groups - 1 && c == chunks - 1;
-    unsigned long long codes = 0;
-#pragma unroll
-    for (int i = 0; i < CHUNK; i++)
-      if (i < count) codes |= grid.code(to_float(chunk.each[i])) << (BYTES * i);
-    const int left = row_bytes - (group * (size / CHUNK) + c) * BYTES;
-    store_codes(to + c * BYTES, codes, left >= BYTES && !(last && left > BYTES) && (BYTES != 8 || row_bytes % 8 == 0),
-                last ? left : BYTES);
-  };
-#pragma unroll
-  for (int i = 0; i < HELD; i++) {
-    const int c = team.lane + i * team.size;
-    if (c < chunks) emit(held[i], c);
-  }
-  for (int c = team.lane + HELD * team.size; c < chunks; c += team.size)
-    emit(load_chunk(from + c * CHUNK, size - c * CHUNK, aligned), c);
+  const int before = int(group) * (mine.size / CHUNK), last = int(group) == groups - 1 ? (mine.size - 1) / CHUNK : -1;
+  unsigned char* to = packed + (long long)row * row_bytes + (long long)before * BYTES;
+  const bool pairs = BYTES != 8 || (row_bytes % 8 == 0);
+  mine.visit<false>(team, [&](const vec16<SCALAR>& chunk, int c) {
+    const int count = min(mine.size - c * CHUNK, CHUNK), left = row_bytes - (before + c) * BYTES;
+    unsigned long long codes = codes_of(chunk, scale, zero);
+    if (count < CHUNK) codes &= (1ull << (BITS * count)) - 1;
+    const bool whole = pairs && (c == last ? left == BYTES : true);  // the last clears what is left of the row's word
+    store_codes(to + c * BYTES, codes, whole, c == last ? left : BYTES);
+  });
 }

@@ -11,7 +11,6 @@ from quantrecipe.kernels.ops.checks import check_pack, group_count
 from quantrecipe.kernels.ops.library import implement
 
 TEAM_THREADS, CHUNK = 256, 8  # csrc/teams.cuh
-HELD = 4  # chunks of a thread, where a group is longer than a warp's chunks
 
 
 @implement("quantize_pack", "CUDA")
@@ -73,9 +72,9 @@ def _packed(weight: torch.Tensor, num_bits: int, kind: str) -> torch.Tensor:
 def team_of(size: int) -> tuple[int, int]:
     """(threads, chunks that each holds) for a group of ``size`` numbers."""
     chunks = blocks(size, CHUNK)
-    if chunks <= 32:
-        return 1 << (chunks - 1).bit_length(), 1
-    return (32 if chunks <= 32 * HELD else TEAM_THREADS), HELD
+    if chunks <= 64:
+        return 1 << (blocks(chunks, 2) - 1).bit_length(), 2
+    return (32 if chunks <= 128 else TEAM_THREADS), 4
 
 
 def is_aligned(matrix: torch.Tensor) -> bool:

@@ -29,28 +29,39 @@ inline float2 to_float2(f16x2 x) { return {to_float(f16{(unsigned short)x.bits})
 inline float2 to_float2(bf16x2 x) { return {to_float(bf16{(unsigned short)x.bits}), to_float(bf16{(unsigned short)(x.bits >> 16)})}; }
 
 // f16 products are exact in double; of a bf16 sum the double's rounding comes before float's, 2^-52 relative.
-inline f16x2 rounded(double low, double high, f16x2) { return {f16_bits(low) | unsigned(f16_bits(high)) << 16}; }
-inline bf16x2 rounded(double low, double high, bf16x2) { return {bf16_bits(float(low)) | unsigned(bf16_bits(float(high))) << 16}; }
+inline f16x2 round_pair(double low, double high, f16x2) { return {f16_bits(low) | unsigned(f16_bits(high)) << 16}; }
+inline bf16x2 round_pair(double low, double high, bf16x2) { return {bf16_bits(float(low)) | unsigned(bf16_bits(float(high))) << 16}; }
 
 template <class P>
 inline P fma2(P a, P b, P c) {
   const float2 x = to_float2(a), y = to_float2(b), z = to_float2(c);
-  return rounded(double(x.x) * y.x + z.x, double(x.y) * y.y + z.y, P{});
+  return round_pair(double(x.x) * y.x + z.x, double(x.y) * y.y + z.y, P{});
 }
 template <class P>
 inline P mul2(P a, P b) {
   const float2 x = to_float2(a), y = to_float2(b);
-  return rounded(double(x.x) * y.x, double(x.y) * y.y, P{});
+  return round_pair(double(x.x) * y.x, double(x.y) * y.y, P{});
 }
 template <class P>
 inline P add2(P a, P b) {
   const float2 x = to_float2(a), y = to_float2(b);
-  return rounded(double(x.x) + y.x, double(x.y) + y.y, P{});
+  return round_pair(double(x.x) + y.x, double(x.y) + y.y, P{});
 }
 template <class P>
 inline P sub2(P a, P b) {
   const float2 x = to_float2(a), y = to_float2(b);
-  return rounded(double(x.x) - y.x, double(x.y) - y.y, P{});
+  return round_pair(double(x.x) - y.x, double(x.y) - y.y, P{});
+}
+
+template <class P>
+inline P min2(P a, P b) {
+  const float2 x = to_float2(a), y = to_float2(b);
+  return round_pair(std::fmin(x.x, y.x), std::fmin(x.y, y.y), P{});
+}
+template <class P>
+inline P max2(P a, P b) {
+  const float2 x = to_float2(a), y = to_float2(b);
+  return round_pair(std::fmax(x.x, y.x), std::fmax(x.y, y.y), P{});
 }
 
 struct Fragments {
@@ -150,4 +161,7 @@ inline unsigned lop3(unsigned a, unsigned b, unsigned c) {
 
 template <class T>
 inline T load_streaming(const T* from) { return *from; }
-inline unsigned char f32_to_e4m3(float x) { return f32_to_e4m3_in_integers(x); }
+
+inline unsigned short f32_to_e4m3x2(float low, float high) {
+  return (unsigned short)(f32_to_e4m3_in_integers(low) | f32_to_e4m3_in_integers(high) << 8);
+}

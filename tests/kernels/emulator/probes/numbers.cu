@@ -12,7 +12,7 @@ extern "C" __global__ void round_trip(const float* x, SCALAR* y, float* back, SC
   pair[2 * i + 1] = from_float<SCALAR>(floats.y);
 }
 
-// rows: a b + c, a b, a + b, a - b
+// rows: a b + c, a b, a + b, a - b, the lesser, the greater
 extern "C" __global__ void arithmetic(const SCALAR* a, const SCALAR* b, const SCALAR* c, SCALAR* y, int pairs) {
   const int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= pairs) return;
@@ -23,11 +23,13 @@ extern "C" __global__ void arithmetic(const SCALAR* a, const SCALAR* b, const SC
   out[pairs + i] = mul2(x, z);
   out[2 * pairs + i] = add2(x, z);
   out[3 * pairs + i] = sub2(x, z);
+  out[4 * pairs + i] = min2(x, z);
+  out[5 * pairs + i] = max2(x, z);
 }
 
-extern "C" __global__ void to_e4m3(const float* x, unsigned char* y, int n) {
+extern "C" __global__ void to_e4m3(const float* x, unsigned short* y, int pairs) {
   const int i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i < n) y[i] = f32_to_e4m3(x[i]);
+  if (i < pairs) y[i] = f32_to_e4m3x2(x[2 * i], x[2 * i + 1]);
 }
 
 // y: lop3 of two tables, then __byte_perm
