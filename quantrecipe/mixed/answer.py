@@ -15,6 +15,7 @@ from quantrecipe.mixed.compose import Evidence, recipe_of
 from quantrecipe.mixed.knapsack import Choice
 from quantrecipe.mixed.measure import HELD_BACK, make_order, measure_losses
 from quantrecipe.mixed.measures.losses import Effort
+from quantrecipe.mixed.measures.survey import Order
 from quantrecipe.mixed.mix import MixMeter
 from quantrecipe.mixed.question import Question
 from quantrecipe.mixed.refine import ROUNDS, Refined, Trial, refine
@@ -54,12 +55,13 @@ def answer(question: Question, calibration: Calibration, effort: Effort, progres
     text = calibration_tokens(calibration, tokenizer, position_limit(question.skeleton))
     with _kept() as home:
         lab = _Lab(question, text.tokens, effort, home, progress)
+        meter = lab.meter()  # its identity holds the threads, whose number the first compiled loop changes
         losses = lab.losses()
         mix = solve(question, losses)
         evidence = Evidence(losses, calibration, _source(text, effort))
         if effort == "low" or all(one.keeps for one in mix.chosen.values()):
             return Answer(question, mix, evidence)
-        refined = lab.refined(mix, losses)
+        refined = lab.refined(mix, losses, meter)
     best = replace(mix, chosen=dict(refined.best.mix), choice=_choice_of(question, mix, refined.best))
     return Answer(question, best, replace(evidence, verified=verified_lines(refined, lab.held)))
 
@@ -89,19 +91,27 @@ class _Lab:
         )  # fmt: skip
         return table.losses()
 
-    def refined(self, mix: Mix, losses: Losses) -> Refined:
-        """The mix measured and moved, within the bytes that the KV cache leaves."""
+    def meter(self) -> MixMeter:
+        """Measures mixes."""
         asked = self.question
-        order = make_order(
+        return MixMeter(
+            asked.path, asked.units, self.order().calibration, self.held, self.home, self.progress, asked.form
+        )  # fmt: skip
+
+    def order(self) -> Order:
+        """Model, texts and scenarios."""
+        asked = self.question
+        return make_order(
             asked.path, asked.units, asked.options, self.tokens, self.effort,
             trust_remote_code=asked.trust_remote_code,
         )  # fmt: skip
+
+    def refined(self, mix: Mix, losses: Losses, meter: MixMeter) -> Refined:
+        """The mix measured and moved, within the bytes that the KV cache leaves."""
+        asked = self.question
         space = Space(asked.units, asked.options, losses, asked.unit_bytes())
         room = asked.room - (mix.cache.nbytes if mix.cache else 0)
-        meter = MixMeter(
-            asked.path, asked.units, order.calibration, self.held, self.home, self.progress, asked.form
-        )  # fmt: skip
-        return refine(space, room, mix.chosen, meter, order, ROUNDS[self.effort], self.progress)
+        return refine(space, room, mix.chosen, meter, self.order(), ROUNDS[self.effort], self.progress)
 
 
 def _choice_of(question: Question, mix: Mix, best: Trial) -> Choice:

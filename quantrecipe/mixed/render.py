@@ -8,6 +8,7 @@ from quantrecipe.advisor.render.style import Style
 from quantrecipe.advisor.render.table import table
 from quantrecipe.advisor.render.text import wrap
 from quantrecipe.mixed.because import loss_of, more_lines, price_line, proof_line
+from quantrecipe.mixed.cache import Cache
 from quantrecipe.mixed.compose import Evidence
 from quantrecipe.mixed.options import Option
 from quantrecipe.mixed.question import Question
@@ -43,8 +44,13 @@ def _head(question: Question, mix: Mix, evidence: Evidence, style: Style) -> str
         f"  {'price':12} {price_line(mix)}",
     ]
     if mix.cache is not None:
-        lines.append(f"  {'KV cache':12} {mix.cache.bits} bits, {format_bytes(mix.cache.nbytes)}")
+        lines.append(f"  {'KV cache':12} {_cache(mix.cache)}")
     return "\n".join([*lines, *(wrap(line, f"  {'measured':12} ", " " * 15) for line in evidence.verified)])
+
+
+def _cache(cache: Cache) -> str:
+    lost = f"; published results predict a loss of {cache.loss:.2g} nats a token, counted above" if cache.loss else ""
+    return f"{cache.bits} bits, {format_bytes(cache.nbytes)}{lost}"
 
 
 def _reserve(question: Question, mix: Mix, taken: int) -> str:
