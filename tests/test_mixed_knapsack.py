@@ -109,3 +109,12 @@ def test_a_budget_below_the_smallest_names_the_least() -> None:
 def test_more_than_enough_gives_every_unit_its_least_loss_in_its_least_bytes() -> None:
     one = choose(Problem(((3.0, 0.0, 0.0), (1.0, 0.5, 2.0)), ((1, 9, 8), (2, 4, 99))), 1000)
     assert one.picks == (2, 1) and one.sated and one.size == 12
+
+
+def test_nothing_but_the_caller_writes_to_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
+    """HiGHS prints a line on this one, and an answer in JSON shares its output."""
+    problem = _model(200, 12, seed=1)
+    print("before")
+    choose(problem, (problem.least + problem.most) // 2)
+    print("after")
+    assert capfd.readouterr().out == "before\nafter\n"

@@ -6,18 +6,20 @@ linear relaxation (mixed/relaxation.py), the optimum from HiGHS through scipy.op
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from functools import reduce
 from typing import Any, NamedTuple
 
 from quantrecipe.errors import QuantRecipeError
+from quantrecipe.mixed.quiet import quiet
 from quantrecipe.mixed.relaxation import Problem, Relaxed, relax, undominated
 
 __all__ = ["Choice", "Problem", "choose", "frontier"]
 
 #: What HiGHS's objective is scaled to, far above its absolute tolerance of 1e-6.
 _SCALE = 1e4
+#: The largest size in HiGHS's constraint: its absolute tolerance of 1e-6 is then far below a byte in a thousand
+#: million, and far above what doubles lose in a sum.
+_ROW = 1e3
 
 
 class Choice(NamedTuple):
@@ -143,19 +145,20 @@ def _highs(problem: Problem, open_: list[list[int]], limit: int, relaxed: Relaxe
         loss += [problem.losses[unit][one] - low for one in options]
         size += [problem.sizes[unit][one] - small for one in options]
         limit -= small
-    step = reduce(math.gcd, size) or 1
+    unit_size = max(size) / _ROW or 1.0
     one_each = csr_array((np.ones(len(units)), (units, np.arange(len(units)))), shape=(len(open_), len(units)))
-    sizes = csr_array(np.array([size], dtype=np.float64) / step)
+    sizes = csr_array(np.array([size], dtype=np.float64) / unit_size)
     rows = vstack([one_each, sizes])
     low_row, high_row = np.ones(len(open_) + 1), np.ones(len(open_) + 1)
-    low_row[-1], high_row[-1] = -np.inf, limit // step
-    return milp(
-        np.array(loss) * _scale(problem, relaxed),
-        constraints=LinearConstraint(rows, low_row, high_row),
-        integrality=np.ones(len(units)),
-        bounds=Bounds(0, 1),
-        options={"mip_rel_gap": 0.0},
-    )
+    low_row[-1], high_row[-1] = -np.inf, limit / unit_size
+    with quiet():
+        return milp(
+            np.array(loss) * _scale(problem, relaxed),
+            constraints=LinearConstraint(rows, low_row, high_row),
+            integrality=np.ones(len(units)),
+            bounds=Bounds(0, 1),
+            options={"mip_rel_gap": 0.0},
+        )
 
 
 def _picked(open_: list[list[int]], values: Any) -> tuple[int, ...]:
