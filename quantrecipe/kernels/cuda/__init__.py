@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from quantrecipe.kernels.cuda import dequantize, gptq, quantize
+from quantrecipe.kernels.cuda import dequantize, eight_bit, gptq, loading, quantize, weight_only
 
-__all__ = ["dequantize", "gptq", "quantize"]
+__all__ = ["dequantize", "eight_bit", "gptq", "loading", "quantize", "weight_only"]
