@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 from claims import CLAIMS, NONE, ROWS, TIE, Claim, Test
-from rows import LARGE, MISSING, SMALL, Row, Setting, Store, measure_losses
+from rows import LARGE, MISSING, SMALL, Row, Setting, Store, measure_losses, write_below
 
 from quantrecipe.errors import QuantRecipeError
 from quantrecipe.runner.intervals import Interval, mean_interval
@@ -178,12 +178,16 @@ def main() -> None:
     parser.add_argument("--smollm2", type=Path, help="folder of SmolLM2-135M")
     parser.add_argument("--only", nargs="+", help="models to measure now; all are shown")
     parser.add_argument("--table", action="store_true", help="measure nothing, print what is there")
+    parser.add_argument("--docs", type=Path, help="a page to put the tables into, where its marks are")
     args = parser.parse_args()
     torch.set_num_threads(1)
     bench = Bench(Store(args.store), models_of(args))
     if not args.table:
         measure_missing(bench, args.only or list(bench.models))
-    print("\n".join([*summary(bench), *details(bench)]))
+    shown = "\n".join([*summary(bench), *details(bench)])
+    print(shown)
+    if args.docs:
+        write_below(args.docs, "benchmarks/findings.py", shown)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python benchmarks/methods.py STORE                      # the demo model
     python benchmarks/methods.py STORE --model SmolLM2-135M # a folder
-    python benchmarks/methods.py --speed SmolLM2-135M --peer hqq=PYTHON …
+    python benchmarks/methods.py STORE --model SmolLM2-135M --speed --peer hqq=PYTHON --peer gptqmodel=PYTHON …
 
 Each recipe runs whole (quantize, finish, verify by another loader, evaluate), in a process of its own. A row is kept
 in STORE when it is done, so that a stopped run goes on. CPU seconds, since wall time depends on who else is there.
@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from method_rows import ROWS
-from rows import LARGE, MISSING, SMALL, Row, Store, measure_run
+from method_speed import report
+from rows import LARGE, MISSING, SMALL, Row, Store, measure_run, write_below
 
 from quantrecipe.errors import QuantRecipeError
 
@@ -83,14 +84,31 @@ def table(model: str, store: Store) -> str:
     return "\n".join([*lines, "", *tail])
 
 
+def show(args: argparse.Namespace, what: str, text: str) -> None:
+    """On the terminal and, if asked for, in a page."""
+    print(text)
+    if args.docs:
+        write_below(args.docs, f"benchmarks/methods.py, {what}", text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", type=Path)
     parser.add_argument("--model", default="demo")
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS)
     parser.add_argument("--table", action="store_true", help="measure nothing, print what is there")
+    parser.add_argument("--speed", action="store_true", help="CPU seconds a weight and token; needs a --model folder")
+    parser.add_argument("--peer", action="append", default=[], help="NAME=PYTHON, an environment with that library")
+    parser.add_argument("--docs", type=Path, help="a page to put the table into, where its marks are")
     parser.add_argument("--run", choices=ROWS, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.speed:
+        show(
+            args,
+            "speed",
+            report(args.store, Path(args.model), dict(one.split("=", 1) for one in args.peer), args.rows),
+        )
+        return
     store = Store(args.store.absolute())
     model = args.model if args.model == "demo" else str(Path(args.model).absolute())
     if args.run:
@@ -100,7 +118,7 @@ def main() -> None:
         if "measures" not in (store.read(row) or {}):
             refused = carry_out(row, store)
             print(f"{name}: {refused or 'done'}", file=sys.stderr, flush=True)
-    print(table(model, store))
+    show(args, Path(model).name, table(model, store))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,14 @@ def group(scheme: str, method: str = "rtn", **more: Any) -> dict[str, Any]:
     return {"config_groups": {"main": {"scheme": scheme, "method": method}}, **more}
 
 
+def write_below(file: Path, mark: str, text: str) -> None:
+    """Put ``text`` into a page between ``<!-- mark -->`` and ``<!-- end of mark -->``."""
+    first, last = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
+    page = file.read_text(encoding="utf-8")
+    before, after = page.partition(first)[0], page.partition(last)[2]
+    file.write_text(f"{before}{first}\n\n{text}\n\n{last}{after}", encoding="utf-8")
+
+
 @dataclass(frozen=True)
 class Setting:
     """Calibration sequences, their tokens, and the held-out windows with theirs."""

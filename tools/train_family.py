@@ -5,8 +5,8 @@
 
 Every model sees 4.8 tokens for each parameter of its blocks, as the shipped demo model did (15.1 M tokens, 3.15 M
 parameters), which is the largest of the Llama-like ones; all share its text, tokenizer, windows and schedule, so that
-their perplexities can be compared. The OPT-like ones have ReLU, LayerNorm with bias and learned positions. Together
-about 55 CPU minutes on one thread. A killed run goes on; what is finished is passed over. Nothing of it is committed.
+their perplexities can be compared. The OPT-like ones have ReLU, LayerNorm with bias and learned positions. A killed
+run goes on; what is finished is passed over. Nothing of it is committed.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ TOKENS_PER_PARAMETER = 4.8
 TRAINER = Path(__file__).with_name("train_demo_model.py")
 #: architecture, hidden, layers, intermediate, heads, learning rate (higher for the narrower)
 FAMILY: dict[str, tuple[str, int, int, int, int, float]] = {
-    "llama-64": ("llama", 64, 4, 192, 2, 3e-3),
-    "opt-64": ("opt", 64, 4, 256, 2, 3e-3),
-    "llama-128": ("llama", 128, 4, 384, 2, 2e-3),
-    "opt-128": ("opt", 128, 4, 512, 2, 2e-3),
-    "opt-192": ("opt", 192, 3, 768, 3, 1.5e-3),
+    "llama-64": ("llama", 64, 2, 192, 2, 3e-3),
+    "opt-64": ("opt", 64, 2, 256, 2, 3e-3),
+    "llama-128": ("llama", 128, 2, 384, 2, 2e-3),
+    "opt-128": ("opt", 128, 2, 512, 2, 2e-3),
+    "opt-192": ("opt", 192, 2, 768, 3, 1.5e-3),
 }
 
 
