@@ -23,7 +23,9 @@ from claims import CLAIMS, NONE, ROWS, TIE, Claim, Test
 from rows import LARGE, MISSING, SMALL, Row, Setting, Store, measure_losses, write_below
 
 from quantrecipe.errors import QuantRecipeError
+from quantrecipe.modeling.skeleton import local_path
 from quantrecipe.runner.intervals import Interval, mean_interval
+from quantrecipe.safe_json import read_json
 
 LLAMA, OPT = ("llama-64", "llama-128", "demo"), ("opt-64", "opt-128", "opt-192")
 SMOLLM2 = "SmolLM2-135M"
@@ -73,6 +75,11 @@ class Bench:
         """The recipe ``name`` on ``model``."""
         return Row(self.models[model], name, ROWS[name], setting_of(model))
 
+    def width(self, model: str) -> int:
+        """Its hidden size."""
+        config = read_json(local_path(self.models[model]) / "config.json", QuantRecipeError)
+        return int(config["hidden_size"])
+
     def losses(self, model: str, name: str) -> list[float] | None:
         """A window's losses; None where the row is missing."""
         if name == NONE:
@@ -113,7 +120,8 @@ def lines(bench: Bench, claim: Claim) -> Iterator[Line]:
                 yield Line(f"{small}, {large}", test, bench.contrast(test, {"small": small, "large": large}))
         else:
             for model in bench.models:
-                yield Line(model, test, bench.contrast(test, {"": model}))
+                if bench.width(model) > test.wider_than:
+                    yield Line(model, test, bench.contrast(test, {"": model}))
 
 
 def measure_missing(bench: Bench, only: list[str]) -> None:

@@ -1,9 +1,10 @@
 """Outlier channels that the function does not notice (tools/inject_outliers.py), and who copes with them at W8A8.
 
-    python benchmarks/outliers.py demo --shift /path/to/opt-like
+    python benchmarks/outliers.py STORE demo --shift /path/to/opt-like
 
 For each model, with and without the injection: the loss of each method against the original, over the same windows.
-Recovered = the share of plain W8A8's loss (in nats a token) that a method wins back.
+Recovered = the share of plain W8A8's loss (in nats a token) that a method wins back. Rows are kept in STORE, so that
+a stopped run goes on.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from __future__ import annotations
 import argparse
 import math
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from rows import Row, Setting, Store, measure_losses
 
 from quantrecipe.errors import QuantRecipeError
-from quantrecipe.recipe import Recipe
-from quantrecipe.runner.pipeline import run
 from tools.inject_outliers import inject
 
 W8A8: dict[str, Any] = {"config_groups": {"main": "w8a8"}}
@@ -41,63 +42,59 @@ ROWS: dict[str, dict[str, Any]] = {
 }
 
 
-def loss(model: Path | str, quantization: dict[str, Any], windows: int) -> float:
-    """Nats a token that quantizing costs."""
-    recipe = Recipe.model_validate(
-        {
-            "model": {"id": str(model)},
-            "quantization": quantization,
-            "calibration": {"samples": 32, "sequence_length": 256},
-            "evaluation": {"perplexity": {"sequence_length": 256, "windows": windows}},
-        }
-    )
+def attempt(store: Store, row: Row) -> float | str:
+    """Nats a token that quantizing costs, or why this cannot be carried out."""
+    found = store.read(row)
+    if found is None:
+        try:
+            found = measure_losses(row)
+        except QuantRecipeError as error:
+            return error.line()
+        except ValueError as error:
+            return str(error).splitlines()[-1]
+        store.write(row, found)
+    before, after = found["original"], found["quantized"]
+    return (math.fsum(after) - math.fsum(before)) / len(before)
+
+
+def lines(store: Store, models: tuple[str, str], names: list[str], setting: Setting) -> Iterator[str]:
+    """Every method on a model as it is, and with outliers."""
+    plain: float | None = None
+    for name in names:
+        before, after = (attempt(store, Row(model, name, ROWS[name], setting)) for model in models)
+        if isinstance(before, str) or isinstance(after, str):
+            yield f"| {name} | {before if isinstance(before, str) else after} | | |"
+            continue
+        plain = after if plain is None else plain
+        yield f"| {name} | {before:+.4f} | {after:+.4f} | {(plain - after) / plain:.1%} |"
+
+
+def table(store: Store, model: str, shift: bool, names: list[str], setting: Setting) -> None:
+    """One model, line by line."""
     with tempfile.TemporaryDirectory(prefix="outliers-") as place:
-        measures = run(recipe, output=Path(place) / "out").measures
-    assert measures is not None
-    return math.log(measures.quantized_perplexity / measures.perplexity)
-
-
-def attempt(model: Path | str, quantization: dict[str, Any], windows: int) -> float | str:
-    """The loss, or why this cannot be carried out."""
-    try:
-        return loss(model, quantization, windows)
-    except QuantRecipeError as error:
-        return error.line()
-    except ValueError as error:
-        return str(error).splitlines()[-1]
-
-
-def table(model: str, shift: bool, windows: int, rows: list[str]) -> None:
-    """One model: every method on it as it is, and with outliers."""
-    with tempfile.TemporaryDirectory(prefix="outliers-") as place:
-        disturbed = Path(place) / "model"
+        disturbed = Path(place) / f"{Row(model, '', {}, setting).model_name}-outliers"
         count = inject(model, disturbed, shift)
         print(f"\n{model}: {count} channels made outliers{', some of them shifted' if shift else ''}\n")
         print("| method | loss before, nats | with outliers | recovered |")
         print("|---|--:|--:|--:|", flush=True)
-        plain: float | None = None
-        for name in rows:
-            before, after = (attempt(one, ROWS[name], windows) for one in (model, disturbed))
-            if isinstance(before, str) or isinstance(after, str):
-                print(f"| {name} | {before if isinstance(before, str) else after} | | |", flush=True)
-                continue
-            plain = after if plain is None else plain
-            share = (plain - after) / plain
-            print(f"| {name} | {before:+.4f} | {after:+.4f} | {share:.1%} |", flush=True)
+        for line in lines(store, (model, str(disturbed)), names, setting):
+            print(line, flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("store", type=Path)
     parser.add_argument("models", nargs="*", help="models whose outliers are scales alone")
     parser.add_argument("--shift", action="append", default=[], help="a LayerNorm model: channels move as well")
     parser.add_argument("--windows", type=int, default=40)
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS)
     args = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
+    store, setting = Store(args.store), Setting(32, 256, args.windows, 256)
     for model in args.models:
-        table(model, False, args.windows, args.rows)
+        table(store, model, False, args.rows, setting)
     for model in args.shift:
-        table(model, True, args.windows, args.rows)
+        table(store, model, True, args.rows, setting)
 
 
 if __name__ == "__main__":

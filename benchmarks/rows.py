@@ -66,9 +66,15 @@ class Row:
         return Recipe.model_validate(parts)
 
     @property
+    def model_name(self) -> str:
+        """Its folder's name, or that of the folder above where tools/train_family.py calls it model/."""
+        path = Path(self.model)
+        return path.parent.name if path.name == "model" else path.name
+
+    @property
     def key(self) -> str:
         """Ten digits that change with whatever the numbers depend on, the model's weights and our code apart."""
-        asked = [Path(self.model).name, self.quantization, self.setting.parts()]
+        asked = [self.model_name, self.quantization, self.setting.parts()]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:10]
 
 
@@ -88,7 +94,7 @@ class Store:
         file = self._file(row)
         file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_suffix(".part")
-        about = {"model": Path(row.model).name, "row": row.name, "quantization": row.quantization}
+        about = {"model": row.model_name, "row": row.name, "quantization": row.quantization}
         part.write_text(json.dumps({**about, **found}) + "\n")
         part.replace(file)
 
