@@ -79,4 +79,21 @@ INPUTS: dict[str, dict[str, Any]] = {
     "kv int4 a token and head": _kv(num_bits=4, group_size=64, dynamic=True),
     "kv fp8 a layer": _kv(num_bits=8, type="float", strategy="tensor"),
 }
-ROWS = {**METHODS, **TRANSFORMS, **INPUTS}
+
+
+def _trained(scheme: str, form: str, **training: Any) -> dict[str, Any]:
+    """Sixty steps of four calibration windows."""
+    return group(scheme, backend="training", format=form, training={"precision": "mixed", "steps": 60, **training})
+
+
+TRAINING: dict[str, dict[str, Any]] = {
+    "qat w4a8-g64": _trained("w4a8-g64", "compressed-tensors", name="qat", learning_rate=1e-4),
+    "qlora on nf4, adapter kept": _trained("nf4-dq", "bitsandbytes", name="qlora", rank=8),
+    "qlora on nf4, merged": _trained("nf4-dq", "bitsandbytes", name="qlora", rank=8, adapter="merged"),
+}
+TORCHAO: dict[str, dict[str, Any]] = {
+    "torchao int8, inputs on the fly": group("w8a8", backend="torchao", format="torchao"),
+    "torchao int8, weights alone": group("w8a16", backend="torchao", format="torchao"),
+    "torchao PT2E, static inputs": _group(INT8, _static(symmetric=False), backend="torchao", format="torchao"),
+}
+ROWS = {**METHODS, **TRANSFORMS, **INPUTS, **TRAINING, **TORCHAO}

@@ -80,7 +80,7 @@ def table(model: str, store: Store) -> str:
     missing = [name for name, one in found.items() if one is None or "measures" not in one]
     first = next((one for one in found.values() if one is not None and "measures" in one), None)
     tail = [f"original perplexity {first['measures']['perplexity']:.3f}"] if first else []
-    tail += [f"Not measured: {', '.join(missing)}."] if missing else []
+    tail += [f"Not measured: {'; '.join(missing)}."] if missing else []
     return "\n".join([*lines, "", *tail])
 
 
