@@ -15,6 +15,7 @@ from quantrecipe.runner.judge import GateResult, Unsure
 from quantrecipe.runner.looks import Subject, Trial, judge_alone, measure_and_judge
 from quantrecipe.runner.profile import by_frequency, by_position
 from quantrecipe.runner.scorers import Scorer
+from quantrecipe.runner.served import Served
 from quantrecipe.runner.speed import speed_ratios
 from quantrecipe.runner.tasks import answer_tasks, task_names
 from quantrecipe.runner.whole import fits, whole
@@ -31,7 +32,7 @@ class Order:
     tokenizer: Any
     subject: Subject | None
     unsure: Unsure = "extend"
-    serving: Callable[[], Any] | None = None
+    serving: Served | None = None
     once: Callable[[str, Callable[[], Any]], Any] = lambda what, work: work()
     trust_remote_code: bool = False
 
@@ -64,6 +65,9 @@ def appraise(order: Order, evidence: Evidence) -> Appraisal:
     )
     trial = measure_and_judge(subject, recipe.gates, known, order.unsure)
     details = {"speed": speed, "generations": _generations(order, subject), "profile": _profile(trial)}
+    if order.serving is not None:
+        details["runtime"] = order.serving.rows(subject.quantized)
+        order.serving.close()
     found = Appraisal(trial, _measures(order, subject, trial), tasks, details)
     subject.original.close()
     subject.quantized.close()
@@ -98,7 +102,7 @@ def _tasks(order: Order, subject: Subject) -> dict[str, TaskAnswers]:
     names = task_names(order.recipe)
     if not names or not fits(subject.original):
         return {}
-    scorers = {"original": subject.original, "quantized": subject.quantized}
+    scorers = {"original": subject.original, "quantized": _in_codes(order, subject)}
     given = {side: order.once(f"tasks-{side}", partial(_answers, order, side, one)) for side, one in scorers.items()}
     first, second = given["original"], given["quantized"]
     return {name: TaskAnswers(first[name][0], second[name][0], second[name][1]) for name in first}
@@ -134,7 +138,12 @@ def _generations(order: Order, subject: Subject) -> list[dict[str, Any]]:
     if not count or not fits(subject.original):
         return []
     subject.progress.start("generations")
-    return continuations(subject.original, subject.quantized, subject.windows, order.tokenizer, count)
+    return continuations(subject.original, _in_codes(order, subject), subject.windows, order.tokenizer, count)
+
+
+def _in_codes(order: Order, subject: Subject) -> Scorer:
+    """The quantized side for what needs it whole."""
+    return subject.quantized if order.serving is None else order.serving.scorer(subject.quantized)
 
 
 def _profile(trial: Trial) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ import torch
 
 from quantrecipe.errors import DamageError, QuantRecipeError
 from quantrecipe.modeling.folder import ModelFolder
+from quantrecipe.modeling.formats import quantization_config
 from quantrecipe.modeling.skeleton import Skeleton
 from quantrecipe.modeling.stream import compute_dtype
 from quantrecipe.plugins.contract import Progress
@@ -30,6 +31,8 @@ from quantrecipe.runner.meter import Meter
 from quantrecipe.runner.preflight import choose_device, position_limit
 from quantrecipe.runner.results import gated
 from quantrecipe.runner.scorers import Streamed
+from quantrecipe.runner.served import Served
+from quantrecipe.runner.serving import servable, serve
 from quantrecipe.runner.tasks import check_tasks
 from quantrecipe.runner.tokens import load_tokenizer
 
@@ -113,7 +116,7 @@ def _appraise(run: Gating, faults: tuple[str, ...], doubts: tuple[str, ...]) -> 
     try:
         with run.meter.stage("evaluate"):
             subject = _subject(run, tokenizer)
-            serving = partial(_serve, request.folder, run.device, request.trust_remote_code)
+            serving = _served(run)
             order = Order(recipe, tokenizer, subject, request.unsure, serving)
             found = appraise(order, evidence)
     except DamageError as error:
@@ -139,19 +142,21 @@ def _subject(run: Gating, tokenizer: Any) -> Subject | None:
     return Subject(original, quantized, given, evaluation.perplexity, scoring, run.progress, run.request.baseline)
 
 
-def _serve(folder: Path, device: str, trust_remote_code: bool) -> Any:
-    """The checkpoint as transformers serves it, or, for what it does not open here, as this package does."""
+def _served(run: Gating) -> Served:
+    """The checkpoint whole in memory: as codes where there is a reader for it, else as transformers serves it."""
+    folder, trusted = run.request.folder, run.request.trust_remote_code
+    if not servable(folder):
+        return Served(partial(_by_transformers, folder, run.device, trusted))
+    config = quantization_config(ModelFolder.open(folder).config, folder)
+    load = partial(serve, folder, run.device, dtype=run.dtype, trust_remote_code=trusted)
+    return Served(load, texts=config.get("kv_cache_scheme") is None)
+
+
+def _by_transformers(folder: Path, device: str, trust_remote_code: bool) -> Any:
     import transformers
 
     factory: Any = transformers.AutoModelForCausalLM
-    try:
-        model = factory.from_pretrained(
-            folder, dtype="auto", local_files_only=True, trust_remote_code=trust_remote_code
-        )
-    except Exception:  # the library raises errors of many kinds
-        from quantrecipe.plugins.native.load import load
-
-        return load(folder, device)
+    model = factory.from_pretrained(folder, dtype="auto", local_files_only=True, trust_remote_code=trust_remote_code)
     return model.to(device).eval()
 
 

@@ -62,6 +62,7 @@ def write(folder: Path, asked: Asked, device: str, trust_remote_code: bool = Fal
     give_back()
     after = anonymous_memory()
     check_length(loaded, prompt, asked)
+    _warm_up(loaded.model, prompt.to(device))
     times: list[float] = []
     found = list(_timed(tokens_of(loaded.model, prompt.to(device), asked, end_tokens(folder, loaded)), times))
     return Written(
@@ -128,6 +129,13 @@ def choose(logits: torch.Tensor, temperature: float, random: torch.Generator) ->
     if temperature == 0:
         return int(logits.argmax())
     return int(torch.multinomial(torch.softmax(logits / temperature, -1), 1, generator=random))
+
+
+def _warm_up(model: Any, prompt: torch.Tensor) -> None:
+    """A few tokens and one more, so that loops are compiled and libraries loaded before the clock runs."""
+    for given in (prompt[:, :16], prompt[:, :1]):
+        with torch.inference_mode():
+            model(given, use_cache=True, logits_to_keep=1)
 
 
 def _timed(tokens: Iterator[int], times: list[float]) -> Iterator[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from quantrecipe.modeling.adapter import ADAPTER, WEIGHTS, has_adapter
@@ -14,6 +15,7 @@ from quantrecipe.runner.kept_scores import KeptScores
 from quantrecipe.runner.looks import Accepted, Subject
 from quantrecipe.runner.preflight import Prepared
 from quantrecipe.runner.scorers import Loaded, Scorer, Streamed
+from quantrecipe.runner.served import Served
 
 WEIGHT_FILES = (".safetensors", ".gguf", ".pt2")
 READABLE = ("compressed-tensors", "gptq", "gptq_v2", "bitsandbytes", "quantrecipe")
@@ -41,7 +43,7 @@ def subject_of(
 
 def quantized_scorer(prepared: Prepared, checkpoint: Checkpoint) -> Scorer:
     """The saved checkpoint: streamed by a reader written apart from the writer, or loaded by its backend."""
-    if checkpoint.format in READABLE and not checkpoint.details.get("reads_alone"):
+    if _reads(checkpoint):
         from quantrecipe.runner.quantized import streamed
 
         dtype = compute_dtype(prepared.skeleton.dtype, prepared.device)
@@ -49,6 +51,23 @@ def quantized_scorer(prepared: Prepared, checkpoint: Checkpoint) -> Scorer:
     vocabulary = int(prepared.skeleton.model.config.get_text_config().vocab_size)
     model = prepared.backend.load(checkpoint.path, prepared.device)
     return Loaded(model, vocabulary, prepared.skeleton.dtype, prepared.device)
+
+
+def served(prepared: Prepared, checkpoint: Checkpoint, trust_remote_code: bool) -> Served:
+    """The saved checkpoint whole in memory: as codes where there is a reader for it, else as its backend loads it."""
+    if not _reads(checkpoint):
+        return Served(partial(prepared.backend.load, checkpoint.path, prepared.device))
+    from quantrecipe.runner.quantized import Rounded
+    from quantrecipe.runner.serving import serve
+
+    dtype = compute_dtype(prepared.skeleton.dtype, prepared.device)
+    rounded = Rounded.of(prepared.plan)
+    load = partial(serve, checkpoint.path, prepared.device, rounded, dtype, trust_remote_code)
+    return Served(load, texts=rounded.kv_cache is None)
+
+
+def _reads(checkpoint: Checkpoint) -> bool:
+    return checkpoint.format in READABLE and not checkpoint.details.get("reads_alone")
 
 
 def sizes(prepared: Prepared, checkpoint: Checkpoint) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import shutil
 import time
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +185,7 @@ def _appraise(run: Run, checkpoint: Checkpoint, size: dict[str, Any], ledger: Le
     evidence = Evidence(faults=(), file_bytes=size["file_bytes"], bits_per_weight=size["bits_per_weight"])
     with run.meter.stage("evaluate"):
         subject = measure.subject_of(prepared, checkpoint, run.progress, run.options.baseline, KeptScores(ledger))
-        serving = partial(prepared.backend.load, checkpoint.path, prepared.device)
+        serving = measure.served(prepared, checkpoint, run.options.trust_remote_code)
         order = Order(prepared.recipe, prepared.tokenizer, subject, run.options.unsure, serving, ledger.once)
         found = appraise(order, evidence)
     return with_peak(found, prepared.recipe, run.meter.peak)

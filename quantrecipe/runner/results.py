@@ -122,6 +122,7 @@ def appraised(found: Appraisal) -> dict[str, Any]:
         "speed": found.details.get("speed"),
         "generations": found.details.get("generations", []),
         "profile": found.details.get("profile"),
+        "runtime": found.details.get("runtime", []),
     }
 
 

@@ -175,6 +175,15 @@ class ProfileRow(Row):
     frequency: list[ProfileLine]
 
 
+class RuntimeRow(Row):
+    """How the quantized side was computed for what, and why; layers: how many of them so (null: all)."""
+
+    what: str
+    path: str
+    why: str
+    layers: int | None
+
+
 class SuspectRow(Row):
     """A layer that stands out, and how."""
 
@@ -248,6 +257,7 @@ class Results(Row):
     speed: SpeedRow | None
     generations: list[GenerationRow]
     profile: ProfileRow | None
+    runtime: list[RuntimeRow] = Field(default_factory=list)
     expected: Expected | None
     because: list[Because]
     layers: list[LayerRecord]
