@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from quantrecipe.advisor import cli as advisor_cli
 from quantrecipe.mixed import answer
+from quantrecipe.mixed.correlate import correlation_line, correlations
 from quantrecipe.mixed.question import Question, pose
 from quantrecipe.mixed.solve import bytes_of, frontier_of, problem_of, solve
 from quantrecipe.mixed.table import Cell, LossTable
@@ -174,3 +175,19 @@ def test_only_the_listed_schemes_are_tried() -> None:
     assert {one.scheme for options in question.options.values() for one in options} == {
         "w16a16", "w3a16-g64", "w4a16-g64",
     }  # fmt: skip
+
+
+def test_cheap_measures_are_ranked_against_the_dearest() -> None:
+    table = LossTable({})
+    for index in range(20):
+        cell = Cell(f"layer {index}", "w4a16:gptq")
+        table.put("kl", cell, 1.0 + index)
+        table.put("hessian", cell, (1.0 + index) ** 3)
+        table.put("weight", cell, 30.0 - index)
+        table.put("diagonal", cell, 1.0)
+    found = correlations(table)
+    assert [(one.measure, one.dearest, round(one.rank, 9), one.cells) for one in found] == [
+        ("weight", "kl", -1.0, 20), ("hessian", "kl", 1.0, 20),
+    ]  # fmt: skip
+    assert "KL of the whole model over 20" in correlation_line(found)
+    assert correlations(LossTable({})) == () and correlation_line(()) == ""

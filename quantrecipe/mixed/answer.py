@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from quantrecipe.mixed.compose import Evidence, recipe_of
+from quantrecipe.mixed.correlate import correlations
 from quantrecipe.mixed.knapsack import Choice
 from quantrecipe.mixed.measure import HELD_BACK, make_order, measure_losses
 from quantrecipe.mixed.measures.losses import Effort
@@ -21,6 +22,7 @@ from quantrecipe.mixed.question import Question
 from quantrecipe.mixed.refine import ROUNDS, Refined, Trial, refine
 from quantrecipe.mixed.slopes import Space
 from quantrecipe.mixed.solve import Losses, Mix, frontier_of, solve
+from quantrecipe.mixed.table import LossTable
 from quantrecipe.mixed.verified import verified_lines
 from quantrecipe.plugins.contract import Progress
 from quantrecipe.recipe import Calibration
@@ -56,9 +58,10 @@ def answer(question: Question, calibration: Calibration, effort: Effort, progres
     with _kept() as home:
         lab = _Lab(question, text.tokens, effort, home, progress)
         meter = lab.meter()  # its identity holds the threads, whose number the first compiled loop changes
-        losses = lab.losses()
+        table = lab.table()
+        losses = table.losses()
         mix = solve(question, losses)
-        evidence = Evidence(losses, calibration, _source(text, effort))
+        evidence = Evidence(losses, calibration, _source(text, effort), correlations=correlations(table))
         if effort == "low" or all(one.keeps for one in mix.chosen.values()):
             return Answer(question, mix, evidence)
         refined = lab.refined(mix, losses, meter)
@@ -82,14 +85,13 @@ class _Lab:
         held = self.tokens[HELD_BACK - 1 :: HELD_BACK]
         return held if len(held) else self.tokens[-1:]
 
-    def losses(self) -> Losses:
+    def table(self) -> LossTable:
         """Of each unit under each of its options, alone."""
         asked = self.question
-        table = measure_losses(
+        return measure_losses(
             asked.path, asked.units, asked.options, self.tokens, self.effort, self.home, self.progress,
             trust_remote_code=asked.trust_remote_code,
         )  # fmt: skip
-        return table.losses()
 
     def meter(self) -> MixMeter:
         """Measures mixes."""

@@ -13,6 +13,7 @@ from quantrecipe.advisor.draft import OUTPUT, cache_args, cache_scales, evaluati
 from quantrecipe.advisor.facts import candidate_facts
 from quantrecipe.advisor.launch import launch_line
 from quantrecipe.mixed.because import more_lines, proof_line, usual_option
+from quantrecipe.mixed.correlate import Correlation
 from quantrecipe.mixed.groups import groups_of
 from quantrecipe.mixed.question import Question
 from quantrecipe.mixed.solve import Losses, Mix
@@ -25,12 +26,16 @@ RULE = "mixed/measured"
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a mix was chosen by. source: of the figures, in words; verified: what was measured of the mix itself."""
+    """What a mix was chosen by. source: of the figures, in words; verified: what was measured of the mix itself.
+
+    correlations: of cheap measures with the dearest.
+    """
 
     losses: Losses
     calibration: Calibration
     source: str
     verified: tuple[str, ...] = ()
+    correlations: tuple[Correlation, ...] = ()
 
 
 def recipe_of(question: Question, mix: Mix, evidence: Evidence) -> dict[str, Any]:

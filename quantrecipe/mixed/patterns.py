@@ -82,7 +82,8 @@ def _by_parent(tails: list[str]) -> list[str]:
     for tail in tails:
         parent, dot, leaf = tail.rpartition(r"\.")
         parents.setdefault(parent + dot, []).append(leaf)
-    return [parent + _any(sorted(leaves)) for parent, leaves in sorted(parents.items())]
+    alone = sorted(parents.pop("", []))
+    return alone + [parent + _any(sorted(leaves)) for parent, leaves in sorted(parents.items())]
 
 
 def _any(words: list[str]) -> str:

@@ -10,6 +10,7 @@ from quantrecipe.advisor.render.text import wrap
 from quantrecipe.mixed.because import loss_of, more_lines, price_line, proof_line
 from quantrecipe.mixed.cache import Cache
 from quantrecipe.mixed.compose import Evidence
+from quantrecipe.mixed.correlate import correlation_line
 from quantrecipe.mixed.options import Option
 from quantrecipe.mixed.question import Question
 from quantrecipe.mixed.solve import Mix, bits_of, bytes_of
@@ -70,7 +71,9 @@ def _filled(question: Question, mix: Mix, taken: int) -> str:
 
 def reasons(question: Question, mix: Mix, evidence: Evidence) -> list[str]:
     """Sentences."""
-    return [*more_lines(question, mix, evidence.losses), proof_line(question, mix)]
+    lines = [*more_lines(question, mix, evidence.losses), proof_line(question, mix)]
+    said = correlation_line(evidence.correlations)
+    return [*lines, said] if said else lines
 
 
 def _scheme_rows(question: Question, mix: Mix, evidence: Evidence) -> list[tuple[str, ...]]:
@@ -133,6 +136,7 @@ def as_json(
         "budget": {"bytes": budget.limit, "of": "files" if budget.files else "memory"},
         "mix": _mix(question, mix) | {"units": _units(question, mix, evidence)},
         "verified": list(evidence.verified),
+        "correlations": [one._asdict() for one in evidence.correlations],
         "reasons": reasons(question, mix, evidence),
         "frontier": [_mix(question, one) for one in points],
         "recipe": recipe,
