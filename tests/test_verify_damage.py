@@ -266,7 +266,7 @@ def _damaged(name: str, place: Place, tmp_path: Path, keep_provenance: bool) -> 
     return folder
 
 
-@pytest.mark.parametrize("name", DAMAGES)
+@pytest.mark.parametrize("name", [name for name in DAMAGES if ":" not in name])  # hashes know no layouts
 def test_provenance_tells(name: str, place: Place, tmp_path: Path) -> None:
     report = verify_folder(_damaged(name, place, tmp_path, True))
     assert report.exit_code == 1
