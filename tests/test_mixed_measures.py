@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -253,3 +257,42 @@ def test_a_table_refuses_a_measure_that_was_not_taken() -> None:
 def test_scenarios_are_named_after_unit_and_option(model: Path) -> None:
     unit = _units(model)[0]
     assert scenario_name(unit, COARSE) == f"{unit.name}=w3a16-g32:gptq"
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.native_jobs import Silent, tokens
+from tests.test_mixed_measures import _options, _units
+from quantrecipe.mixed.measure import measure_losses
+
+class Dying(Silent):
+    def advance(self, amount=1, **details):
+        if details.get("block") == "model.layers.1":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+model = Path(sys.argv[1])
+units = _units(model)
+measure_losses(model, units, _options(units), tokens(8, 16, seed=3), "default", Path(sys.argv[2]), Dying())
+"""
+
+
+def test_a_killed_process_leaves_what_the_next_one_goes_on_from(model: Path, tmp_path: Path) -> None:
+    units = _units(model)
+    ask = (model, units, _options(units), tokens(8, 16, seed=3), "default")
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-c", KILLED, str(model), str(tmp_path / "killed")]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    [journal] = (tmp_path / "killed").glob("*/journal")
+    assert journal.read_text().count('"kind":"block"') == 2
+    looked: list[str] = []
+
+    class Watching(Silent):
+        def advance(self, amount: int = 1, **details: Any) -> None:
+            looked.extend(details.values())
+
+    resumed = measure_losses(*ask, tmp_path / "killed", Watching())
+    assert [name for name in looked if name.startswith("model.layers")] == ["model.layers.2"]
+    assert resumed.rows() == measure_losses(*ask, tmp_path / "unbroken", Silent()).rows()
