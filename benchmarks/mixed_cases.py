@@ -42,7 +42,7 @@ class Amounts:
     rounds: int
 
 
-AMOUNTS = {"demo": Amounts(256, 64, 16, 64, 1), "": Amounts(512, 16, 4, 24, 0)}
+AMOUNTS = {"demo": Amounts(256, 32, 8, 48, 1), "": Amounts(512, 16, 4, 24, 0)}
 #: The weights of SmolLM2-135M lie on a Q4_1 grid, which asymmetric groups of 32 would hit exactly.
 SYMMETRIC_ONLY = ("SmolLM2-135M",)
 
