@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -80,3 +81,13 @@ def test_without_a_gpu_every_aim_is_listed_as_missing(
     ):
         assert aim in said
     assert all(case.kernel in said for case in benchmark["cuda_cases"].cases())
+
+
+def test_the_list_of_missing_figures_in_the_docs_is_this_one(
+    benchmark: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    said = (
+        Path("docs/kernels.md").read_text().split("<!-- benchmarks/kernels_cuda.py -->")[1].split("<!-- end -->")[0]
+    )
+    assert said.strip() == benchmark["kernels_cuda"].section().strip()

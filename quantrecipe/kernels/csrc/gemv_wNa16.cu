@@ -7,7 +7,7 @@
 #include "wna16_decode.cuh"
 
 constexpr int WARPS = 8;
-constexpr int DEPTH = BITS > 4 ? 2 : 4;
+constexpr int DEPTH = FINE ? 1 : BITS > 4 ? 2 : 4;
 
 struct Unit {
   Codes<BITS> codes;
@@ -113,7 +113,7 @@ __device__ __forceinline__ void multiply_units(float (&sum)[4], Cursor at, const
 
 // x [m, k], k a multiple of 64, packed int32 [ceil(n / 16), k / 64, 32 BITS], scales and zeros [n, groups] with strides, bias [n] or
 // null, y [m, n]; partial fp32 [tiles, gridDim.y, 128] and arrivals int32 [tiles] (zeros) where gridDim.y > 1.
-extern "C" __global__ void __launch_bounds__(32 * WARPS)
+extern "C" __global__ void __launch_bounds__(32 * WARPS, 2)
 gemv_wNa16(const SCALAR* x, const unsigned char* packed, const SCALAR* scales, const SCALAR* zeros, const SCALAR* bias,
            SCALAR* y, float* partial, int* arrivals, int m, int n, int k, int groups, int group_reciprocal,
            int row_stride, int group_stride) {
