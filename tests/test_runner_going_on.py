@@ -13,6 +13,7 @@ from families import make_model
 from runner_models import make_workplace, qrun, recipe, recipe_data, timeless, write_recipe
 
 from quantrecipe.modeling.folder import ModelFolder
+from quantrecipe.modeling.journal import Journal
 from quantrecipe.modeling.skeleton import Skeleton
 from quantrecipe.plugins.native.backend import NativeBackend
 from quantrecipe.runner import evaluate, ledger, scorers
@@ -72,6 +73,24 @@ def test_a_damaged_file_counts_for_nothing(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
     assert book.tensors("logits") is None
     book.close()
+
+
+@pytest.mark.parametrize(
+    "file", [{"../kept.safetensors": "0"}, {"a/b": "0"}, {"x": "0", "y": "1"}, {}, ["x"], {"..": ""}]
+)
+def test_a_line_cannot_name_a_file_elsewhere(file: object, tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+    outside = tmp_path / "kept.safetensors"
+    outside.write_bytes(b"x")
+    journal = Journal(tmp_path / "scratch")
+    journal.add("found", what="logits", mark="a", data=1, file=file)
+    journal.add("found", mark="a", data=1, file=None)
+    journal.close()
+    book = Ledger(tmp_path / "scratch", "a")
+    assert book.data("logits") is book.tensors("logits") is None
+    book.keep("logits", 2)
+    book.close()
+    assert outside.read_bytes() == b"x"
 
 
 def _scorers(root: Path, family: str) -> list[Streamed]:

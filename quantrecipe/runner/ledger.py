@@ -31,7 +31,7 @@ class Ledger:
     def __init__(self, scratch: Path, mark: str) -> None:
         self.folder, self.mark = scratch, mark
         self._journal = Journal(scratch)
-        lines = [line for line in self._journal.of(FOUND) if line.get("mark") == mark]
+        lines = [line for line in self._journal.of(FOUND) if line.get("mark") == mark and _is_ours(line)]
         self._lines: dict[str, dict[str, Any]] = {line["what"]: line for line in lines}
 
     def close(self) -> None:
@@ -69,6 +69,15 @@ class Ledger:
         if what not in self._lines:
             self.keep(what, work())
         return self.data(what)
+
+
+def _is_ours(line: Mapping[str, Any]) -> bool:
+    """Whether a line is as ``keep`` writes it; above all, names a file in the folder itself or none."""
+    what, written = line.get("what"), line.get("file")
+    if not isinstance(what, str) or not isinstance(written, dict | None):
+        return False
+    plain = all(Path(name).name == name and name.endswith(".safetensors") for name in written or ())
+    return written is None or (len(written) == 1 and plain)
 
 
 class Pass:
