@@ -114,16 +114,23 @@ def linear_fp8(
     if len(x) <= LOOP_ROWS["fp8"]:
         found = _float8_loop(x, weight, w_scales)
     else:
-        found = torch.cat(
-            [
-                torch.nn.functional.linear(x, part.to(x.dtype)).float()
-                for part in torch.split(weight, chunk_rows(x.shape[1]))
-            ],
-            1,
-        ).mul_(w_scales)
+        found = _float8_chunks(x, weight).mul_(w_scales)
     if x_scales is not None:
         found = found * x_scales.view(-1, 1)
     return (found if bias is None else found + bias).to(out_dtype)
+
+
+def _float8_chunks(x: Tensor, weight: Tensor) -> Tensor:
+    """fp32 [M, N] of x [M, K], scales still to come."""
+    found = x.new_empty(len(x), len(weight), dtype=torch.float32)
+    step = chunk_rows(x.shape[1])
+    for a in range(0, len(weight), step):
+        part = weight[a : a + step].contiguous()
+        numbers = x.new_empty(part.shape)
+        use_threads()
+        byte_loops.float8_rows(raw(part), raw(numbers))
+        found[:, a : a + step] = torch.nn.functional.linear(x, numbers)
+    return found
 
 
 def _float8_loop(x: Tensor, weight: Tensor, w_scales: Tensor) -> Tensor:
