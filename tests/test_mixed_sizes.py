@@ -10,7 +10,7 @@ import torch
 
 from quantrecipe.errors import QuantRecipeError
 from quantrecipe.mixed.groups import groups_of
-from quantrecipe.mixed.options import candidates, options_of
+from quantrecipe.mixed.options import Option, candidates, options_of
 from quantrecipe.mixed.sizes import Sizes
 from quantrecipe.mixed.units import units_of
 from quantrecipe.modeling.folder import ModelFolder
@@ -55,6 +55,18 @@ def test_the_files_are_as_long_as_they_are_said_to_be(family: str, form: str, tm
     assert written <= told <= written * 1.1
     data = sizes.rest_bytes(False) + sum(sizes.option_bytes(unit, chosen[unit.name], False) for unit in units)
     assert data == sizes.data_bytes(chosen)
+
+
+def test_the_scales_of_a_cache_are_counted(tmp_path: Path) -> None:
+    folder = make_model("llama", tmp_path / "model", torch.bfloat16)
+    skeleton = Skeleton(ModelFolder.open(folder))
+    units = units_of(skeleton.linears())
+    chosen = {unit.name: Option("w8a16", "rtn") for unit in units}
+    groups, ignore = groups_of(skeleton.linears(), units, chosen)
+    cache = {"num_bits": 8, "type": "float", "strategy": "tensor"}
+    quantize(folder, tmp_path / "out", groups, ignore=ignore, kv_cache=cache)
+    written = sum(path.stat().st_size for path in (tmp_path / "out").glob("*.safetensors"))
+    assert Sizes(skeleton, units, "compressed-tensors").file_bytes(chosen, cache_scales=True) == written
 
 
 def test_a_format_of_one_scheme_is_refused(tmp_path: Path) -> None:

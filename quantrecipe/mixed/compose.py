@@ -50,6 +50,7 @@ def recipe_of(question: Question, mix: Mix, evidence: Evidence) -> dict[str, Any
     }  # fmt: skip
     if mix.kv_bits < 16 and cache_scales(one, question.asked.program):
         quantization["kv_cache_scheme"] = cache_args(one)
+    file_bytes = question.ledger.sizes.file_bytes(mix.chosen, "kv_cache_scheme" in quantization)
     reasons = [*evidence.verified, *more_lines(question, mix, evidence.losses), proof_line(question, mix)]
     recipe = {
         "version": 1,
@@ -58,10 +59,10 @@ def recipe_of(question: Question, mix: Mix, evidence: Evidence) -> dict[str, Any
         "quantization": quantization,
         "calibration": evidence.calibration.model_dump(mode="json", exclude={"experts"}),
         "evaluation": evaluation_args(question.spec),
-        "gates": {"max_size": _gate(question, one.memory.file_bytes)},
+        "gates": {"max_size": _gate(question, file_bytes)},
         "output": {"path": OUTPUT, "report": f"{OUTPUT}/report.md"},
         "expected": {
-            "file_bytes": one.memory.file_bytes,
+            "file_bytes": file_bytes,
             "resident_bytes": one.memory.weights_bytes,
             "peak_memory": one.memory.total_bytes,
         },

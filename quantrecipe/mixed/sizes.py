@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from quantrecipe.errors import QuantRecipeError
 from quantrecipe.mixed.options import KEEP, Option
@@ -14,6 +14,7 @@ from quantrecipe.modeling.tensor_file import Piece, entry_bytes, header_bytes
 from quantrecipe.modeling.writer import SHARD_BYTES
 from quantrecipe.plugins.native.block import Naming
 from quantrecipe.plugins.native.formats import format_named
+from quantrecipe.plugins.native.kv_cache import cached_attention
 from quantrecipe.scheme_facts import SchemeFacts
 from quantrecipe.storage import Tensor, own_tensors, packed_tensors
 
@@ -45,9 +46,13 @@ class Sizes:
         self._naming = Naming.of(skeleton, format_named(form, False))
         self._shapes = {name: _shape(skeleton, name) for stored in skeleton.fused.values() for name in stored}
 
-    def file_bytes(self, chosen: Assignment) -> int:
-        """Bytes of the safetensors files, headers among them, as the native backend writes them."""
-        return sum(len(header_bytes(pieces)) + sum(one.nbytes for one in pieces) for pieces in self._shards(chosen))
+    def file_bytes(self, chosen: Assignment, cache_scales: bool = False) -> int:
+        """Bytes of the safetensors files, headers among them, as the native backend writes them.
+
+        cache_scales: with a KV cache's static scale a tensor.
+        """
+        pieces = [*self._pieces(chosen), *(self._cache_scales() if cache_scales else ())]
+        return sum(len(header_bytes(shard)) + sum(one.nbytes for one in shard) for shard in _shards(pieces))
 
     def data_bytes(self, chosen: Assignment) -> int:
         """Bytes of the tensors alone: what is resident once they are loaded."""
@@ -68,19 +73,6 @@ class Sizes:
         shards = 1 + (sum(piece.nbytes for piece in pieces) + dense) // SHARD_BYTES
         return sum(piece.nbytes + entry_bytes(piece, self._offset) for piece in pieces) + shards * _FRAME
 
-    def _shards(self, chosen: Assignment) -> Iterator[list[Piece]]:
-        """The pieces of each file, in the order of its header."""
-        waiting: list[Piece] = []
-        held = 0
-        for piece in self._pieces(chosen):
-            waiting.append(piece)
-            held += piece.nbytes
-            if held >= SHARD_BYTES:
-                yield _ordered(waiting)
-                waiting, held = [], 0
-        if waiting:
-            yield _ordered(waiting)
-
     def _pieces(self, chosen: Assignment) -> Iterator[Piece]:
         """What is quantized, then the rest."""
         replaced: set[str] = set()
@@ -89,6 +81,13 @@ class Sizes:
                 replaced |= {self._naming.alone(f"{layer}.weight") for layer in unit.layers}
                 yield from (piece for info in unit.parts for piece in self._matrix(info, chosen[unit.name]))
         yield from self._rest(replaced)
+
+    def _cache_scales(self) -> Iterator[Piece]:
+        for block in self._skeleton.blocks:
+            for name in cached_attention(block.module):
+                for part in ("k_scale", "v_scale"):
+                    stored = self._naming.written(f"{block.name}.{name}.{part}")
+                    yield Piece(stored, self._dtype, (1,), _written_elsewhere)
 
     def _rest(self, replaced: set[str]) -> Iterator[Piece]:
         """Every stored tensor that is not replaced; experts in a larger one come out of it if some are."""
@@ -126,6 +125,20 @@ class Sizes:
 def _shape(skeleton: Skeleton, parameter: str) -> tuple[int, ...]:
     owner, _, attribute = parameter.rpartition(".")
     return tuple(getattr(skeleton.model.get_submodule(owner), attribute).shape)
+
+
+def _shards(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    """The pieces of each file, in the order of its header."""
+    waiting: list[Piece] = []
+    held = 0
+    for piece in pieces:
+        waiting.append(piece)
+        held += piece.nbytes
+        if held >= SHARD_BYTES:
+            yield _ordered(waiting)
+            waiting, held = [], 0
+    if waiting:
+        yield _ordered(waiting)
 
 
 def _ordered(pieces: list[Piece]) -> list[Piece]:
