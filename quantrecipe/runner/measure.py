@@ -76,6 +76,7 @@ def sizes(prepared: Prepared, checkpoint: Checkpoint) -> dict[str, Any]:
     packed = sum(layer.bytes for layer in checkpoint.layers)
     before = _file_bytes(prepared.folder)
     after = sum(path.stat().st_size for path in checkpoint.path.iterdir() if path.suffix in WEIGHT_FILES)
+    after += (checkpoint.path / ADAPTER / WEIGHTS).stat().st_size if has_adapter(checkpoint.path) else 0
     return {
         "original_file_bytes": before,
         "file_bytes": after,
