@@ -366,7 +366,8 @@ def test_an_interrupt_says_how_to_go_on(
         late.setattr("quantrecipe.runner.pipeline.finish", interrupt)
         assert qrun(recipe) == 130
     _expect_line(
-        capsys.readouterr().err, ["interrupted", "work done so far (parts: 1) is kept", "the same command goes on"]
+        capsys.readouterr().err,
+        ["interrupted", "work done so far (parts: 1) is kept", "goes on from there"],
     )
     assert not (place / "out").exists()
     assert [path.name for path in place.glob(".out*")] == [".out.quantrecipe-part"]
