@@ -19,7 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from claims import CLAIMS, NONE, ROWS, TIE, Claim, Test
+from claims import CLAIMS, MOST_BYTES, NONE, ROWS, TIE, Claim, Test
 from rows import LARGE, MISSING, SMALL, Row, Setting, Store, measure_losses, write_below
 
 from quantrecipe.errors import QuantRecipeError
@@ -75,6 +75,21 @@ class Bench:
         """The recipe ``name`` on ``model``."""
         return Row(self.models[model], name, ROWS[name], setting_of(model))
 
+    def bits(self, model: str, name: str) -> float:
+        """Bits of the quantized matrices together, by the row or, before it is measured, by its name."""
+        found = next((one for each in ROWS if (one := self.store.read(self.row(model, each)))), None)
+        row = found if name == NONE else self.store.read(self.row(model, name))
+        weights = 0 if found is None else found["size"]["quantized_weights"]
+        nominal = 16.0 if name == NONE else float(name[1])
+        return weights * (nominal if row is None or name == NONE else row["size"]["bits_per_weight"])
+
+    def alike_in_bytes(self, test: Test, models: dict[str, str]) -> bool:
+        """Whether the larger model's matrices take hardly more than the smaller's."""
+        took = {
+            str(term[1]): self.bits(models[str(term[1])], str(term[2])) for term in test.contrast if len(term) == 3
+        }
+        return took["large"] <= MOST_BYTES * took["small"]
+
     def width(self, model: str) -> int:
         """Its hidden size."""
         config = read_json(local_path(self.models[model]) / "config.json", QuantRecipeError)
@@ -117,7 +132,8 @@ def lines(bench: Bench, claim: Claim) -> Iterator[Line]:
     for test in claim.tests:
         if test.sizes:
             for small, large in pairs(bench.models):
-                yield Line(f"{small}, {large}", test, bench.contrast(test, {"small": small, "large": large}))
+                if not test.equal_bytes or bench.alike_in_bytes(test, {"small": small, "large": large}):
+                    yield Line(f"{small}, {large}", test, bench.contrast(test, {"small": small, "large": large}))
         else:
             for model in bench.models:
                 if bench.width(model) > test.wider_than:
