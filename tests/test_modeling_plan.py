@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from quantrecipe.errors import RecipeError
-from quantrecipe.modeling.plan import make_plan, packed_bytes
+from quantrecipe.modeling.plan import PlannedModule, make_plan, packed_bytes
 from quantrecipe.modeling.skeleton import LinearInfo
-from quantrecipe.recipe import Recipe
+from quantrecipe.recipe import Group, Recipe
 from quantrecipe.schemes import parse_scheme
 
 LAYERS = [
@@ -69,3 +69,13 @@ def test_a_tied_head_cannot_be_quantized() -> None:
 def test_packed_bytes_of_a_known_layer() -> None:
     # 4096 x 4096 at 4 bits in groups of 128: 8 MiB of codes and 4096 * 32 scales of 2 bytes.
     assert packed_bytes(parse_scheme("w4a16-g128").weights, 4096, 4096) == 2**23 + 4096 * 32 * 2
+
+
+def test_codes_beside_rounded_inputs_take_a_byte_each() -> None:
+    """compressed-tensors' int-quantized layout, which w4a8 is written in, has int8 [N, K] whatever the width."""
+    info = LinearInfo("model.layers.0.mlp.up_proj", "Linear", 64, 128, 0, False, False)
+    packed, rounded = (
+        PlannedModule(info, "main", Group.model_validate(scheme), None).packed_bytes
+        for scheme in ("w4a16-g32", "w4a8-g32")
+    )
+    assert packed == 64 * 128 // 2 + 64 * 4 * 2 and rounded == 64 * 128 + 64 * 4 * 2

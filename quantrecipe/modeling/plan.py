@@ -41,10 +41,11 @@ class PlannedModule:
 
     @property
     def packed_bytes(self) -> int | None:
-        """Bytes of codes, scales and zero points; None where it stays as it is."""
+        """Bytes of codes, scales and zero points, as compressed-tensors has them; None where it stays as it is."""
         if self.group is None:
             return None
-        return packed_bytes(self.group.weights, self.info.rows, self.info.columns)
+        as_bytes = self.as_bytes and self.group.weights.type == "int"
+        return packed_bytes(self.group.weights, self.info.rows, self.info.columns, as_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +86,9 @@ def _looks(group: Group) -> bool:
     return group.method.needs != "nothing" or (inputs is not None and not inputs.dynamic)
 
 
-def packed_bytes(args: QuantizationArgs, rows: int, columns: int) -> int:
-    """Bytes of one quantized matrix of [rows, columns], codes packed without gaps within a row."""
-    codes = rows * -(-columns * args.num_bits // 32) * 4
+def packed_bytes(args: QuantizationArgs, rows: int, columns: int, as_bytes: bool = False) -> int:
+    """Bytes of one quantized matrix of [rows, columns], codes a byte each or packed without gaps within a row."""
+    codes = rows * (columns if as_bytes else -(-columns * args.num_bits // 32) * 4)
     return codes + int(scale_bits(args) * scale_count(args, rows, columns) / 8)
 
 
