@@ -25,6 +25,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import torch
+
 from quantrecipe.errors import QuantRecipeError
 from tests.fuzzing.mutate import mutated, rng_for
 from tests.fuzzing.targets import TARGETS, Target, make_seeds
@@ -91,6 +93,7 @@ def _worker(target: Target, root: Path, seed: int, numbers: range) -> Counter[st
         os.close(reader)
         with os.fdopen(writer, "w", buffering=1) as out:
             try:
+                torch.set_num_threads(1)  # the threads that OpenMP began before the fork are not in this process
                 _limit_memory()
                 for number in numbers:
                     print(number, file=out)
