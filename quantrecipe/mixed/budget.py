@@ -52,10 +52,6 @@ class Ledger:
         share = 1 + ALLOCATOR_SHARE * EDGE_SHARE
         return int(alone.spare(budget.limit) / share) + alone.kv_cache_bytes - _ROUNDING
 
-    def cache_bytes(self, kv_bits: int) -> int:
-        """Of the KV cache at that many bits."""
-        return self._estimate(kv_bits, {}, 0).kv_cache_bytes
-
     def memory(self, units: tuple[Unit, ...], chosen: Mapping[str, Option], kv_bits: int) -> MemoryEstimate:
         """What serving a mix takes."""
         taken = {unit.name: self.sizes.option_bytes(unit, chosen[unit.name], False) for unit in units}
