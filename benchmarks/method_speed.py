@@ -67,9 +67,10 @@ def seconds_here(model: Path, quantization: dict[str, Any], tokens: torch.Tensor
     plan = make_plan(recipe, Skeleton(ModelFolder.open(model)).linears())
     form = choose_backend(recipe, is_odd(plan), "cpu")[1]
     with tempfile.TemporaryDirectory(prefix="speed-") as place:
-        (Path(place) / "scratch").mkdir()
-        job = Job(recipe, model, Path(place), plan, tokens, tokens[:1, :64], form, "cpu", Quiet(),
-                  scratch=Path(place) / "scratch")  # fmt: skip
+        out, scratch = Path(place) / "out", Path(place) / "scratch"
+        out.mkdir()
+        scratch.mkdir()
+        job = Job(recipe, model, out, plan, tokens, tokens[:1, :64], form, "cpu", Quiet(), scratch=scratch)
         began = time.process_time()
         backend("native").quantize(job)
         return time.process_time() - began

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
 
 import torch
+
+os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # its loader asks for two; it offers half the cores
 from gptqmodel import GPTQModel, QuantizeConfig
 
 

@@ -32,17 +32,18 @@ class HalfQuadratic:
 
 
 def hqq_zero(w: Array, scale: float, zero: float, bits: int, how: HalfQuadratic) -> tuple[float, float]:
-    """HQQ's zero point of one span of weights [n]: half-quadratic turns, the one of least mean |W - W_q|; and that.
+    """HQQ's zero point of one span of weights [n]: half-quadratic turns, the one of least sum |W - W_q|^p; and that.
 
     W_q = (Q - z) s with Q = clip(round(W / s + z)); sub-problem 2: z = mean(Q - (W - W_e) / s); beta grows by kappa.
     """
     low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     beta, best, least = how.beta, zero, np.inf
-    for _ in range(how.turns):
+    for _ in range(how.turns + 1):
         q = np.clip(np.round(w / scale + zero), low, high)
         rounded = (q - zero) * scale
-        if np.abs(w - rounded).mean() < least:
-            best, least = zero, float(np.abs(w - rounded).mean())
+        norm = float((np.abs(w - rounded) ** how.p).sum())
+        if norm < least:
+            best, least = zero, norm
         e = shrink(w - rounded, beta, how.p)
         zero = float(np.mean(q - (w - e) / scale))
         beta *= how.kappa

@@ -13,18 +13,23 @@ from quantrecipe.plugins.native.qparams import Grid, Quantized, Storage, code_ra
 from quantrecipe.recipe_methods import HqqMethod
 from quantrecipe.schemes import QuantizationArgs
 
+#: Weights whose turns are taken together: what a turn computes of them stays in the cache.
+TOGETHER = 2**15
+
 
 def hqq(weight: torch.Tensor, args: QuantizationArgs, storage: Storage, method: HqqMethod) -> Quantized:
     """Quantize fp32 weight [N, K] on asymmetric grids whose zero points are solved for.
 
-    The authors' zero points are no whole numbers. Where the format takes none (all but our own layout), the solved
-    zero is rounded, and kept for the spans where even so it lowers ||W - W_q||_p^p against the plain grid's.
+    The turns begin at the zero that puts the least weight on the lowest code, no whole number either: from a rounded
+    one they end higher. Where the format takes whole zeros (all but our own layout), the solved one is rounded. It is
+    kept for the spans where it lowers ||W - W_q||_p^p against the plain grid's.
     """
     start = make_grid(weight, args, storage)
     assert start.zero is not None
     W = spans(weight, args)
     scale, zero = start.scale.float().unsqueeze(-1), start.zero.float().unsqueeze(-1)
-    solved = _stored(solve_zero(W, scale, zero, args.num_bits, method), args.num_bits, storage)
+    first = code_range(args.num_bits)[0] - W.amin(-1, keepdim=True).clamp_(max=0) / scale
+    solved = _stored(solve_zero(W, scale, first, args.num_bits, method), args.num_bits, storage)
     better = lp_error(W, scale, solved, args.num_bits, method.p) < lp_error(W, scale, zero, args.num_bits, method.p)
     kind = torch.int16 if storage.whole_zeros else storage.scale_dtype
     grid = Grid(start.scale, torch.where(better, solved, zero).squeeze(-1).to(kind))
@@ -34,32 +39,46 @@ def hqq(weight: torch.Tensor, args: QuantizationArgs, storage: Storage, method: 
 def solve_zero(
     W: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor, bits: int, method: HqqMethod
 ) -> torch.Tensor:
-    """The best real zero points [R, G, 1] met on the way; W: [R, G, weights of one scale]; scale: [R, G, 1]."""
+    """The real zero points [R, G, 1] of least ||W - W_q||_p^p met on the way from ``zero``.
+
+    W: [R, G, weights of one scale]; scale, zero: [R, G, 1].
+    """
+    rows = max(1, TOGETHER // W[0].numel())
+    parts = zip(torch.split(W / scale, rows), torch.split(scale, rows), torch.split(zero, rows), strict=True)
+    return torch.cat([_turns(V, s, z, bits, method) for V, s, z in parts])
+
+
+def _turns(V: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor, bits: int, method: HqqMethod) -> torch.Tensor:
+    """The turns, counted in steps of the grid: V = W / s, e = (W - W_q) / s."""
+    low, high = code_range(bits)
     beta, best, least = method.beta, zero, torch.full_like(zero, torch.inf)
-    for _ in range(method.iterations):
-        codes = _codes(W, scale, zero, bits)
-        error = W - (codes - zero) * scale
-        loss = error.abs().mean(-1, keepdim=True)
+    for turn in range(method.iterations + 1):
+        shifted = V + zero
+        e = shifted.sub_(shifted.round().clamp_(low, high))
+        size = e.abs()
+        slope = size.clamp_min(1e-30).pow_(method.p - 1)
+        loss = (size * slope).sum(-1, keepdim=True)
         best, least = torch.where(loss < least, zero, best), torch.minimum(loss, least)
-        W_e = shrink(error, beta, method.p)
-        zero = (codes - (W - W_e) / scale).mean(-1, keepdim=True)
+        if turn == method.iterations:
+            break
+        # z = mean(Q - (W - W_e) / s) = z - mean(e - shrink(e))
+        zero = zero - pulled(e, size, slope, scale.pow(method.p - 2) / beta).mean(-1, keepdim=True)
         beta *= method.kappa
     return best
 
 
-def shrink(x: torch.Tensor, beta: float, p: float) -> torch.Tensor:
-    """Generalized soft threshold: sign(x) relu(|x| - |x|^(p-1) / beta)."""
-    size = x.abs()
-    return torch.sign(x) * (size - size.clamp_min(1e-30).pow(p - 1) / beta).clamp_min_(0)
+def pulled(e: torch.Tensor, size: torch.Tensor, slope: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """What the generalized soft threshold takes from e: sign(e) min(|e|, w |e|^(p-1)).
+
+    size: |e|. slope: |e|^(p-1), overwritten. weight: w = s^(p-2) / beta where e is counted in steps of s.
+    """
+    return torch.minimum(size, slope.mul_(weight), out=slope).copysign_(e)
 
 
 def lp_error(W: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor, bits: int, p: float) -> torch.Tensor:
     """sum |w - w_q|^p of every span [R, G, 1]."""
-    return (W - (_codes(W, scale, zero, bits) - zero) * scale).abs().pow(p).sum(-1, keepdim=True)
-
-
-def _codes(W: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor, bits: int) -> torch.Tensor:
-    return torch.round(W / scale + zero).clamp_(*code_range(bits))
+    codes = torch.round(W / scale + zero).clamp_(*code_range(bits))
+    return (W - (codes - zero) * scale).abs_().pow_(p).sum(-1, keepdim=True)
 
 
 def _stored(zero: torch.Tensor, bits: int, storage: Storage) -> torch.Tensor:
