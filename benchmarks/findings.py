@@ -140,13 +140,13 @@ def lines(bench: Bench, claim: Claim) -> Iterator[Line]:
                     yield Line(model, test, bench.contrast(test, {"": model}))
 
 
-def measure_missing(bench: Bench, only: list[str]) -> None:
+def measure_missing(bench: Bench, only: list[str], again: bool) -> None:
     """Rows in the order of the claims, so that a table that is stopped early is whole at its top."""
     wanted = [name for claim in CLAIMS for test in claim.tests for name in sorted(test.rows)]
     for name in dict.fromkeys(wanted):
         for model in only:
             row = bench.row(model, name)
-            if bench.store.read(row) is None:
+            if bench.store.read(row) is None or (again and bench.store.stale(row)):
                 print(f"measuring {model}: {name}", file=sys.stderr, flush=True)
                 _measure(bench.store, row)
 
@@ -201,13 +201,14 @@ def main() -> None:
     parser.add_argument("--family", type=Path, help="folder that tools/train_family.py filled")
     parser.add_argument("--smollm2", type=Path, help="folder of SmolLM2-135M")
     parser.add_argument("--only", nargs="+", help="models to measure now; all are shown")
+    parser.add_argument("--again", action="store_true", help="measure anew what other code than this measured")
     parser.add_argument("--table", action="store_true", help="measure nothing, print what is there")
     parser.add_argument("--docs", type=Path, help="a page to put the tables into, where its marks are")
     args = parser.parse_args()
     torch.set_num_threads(1)
     bench = Bench(Store(args.store), models_of(args))
     if not args.table:
-        measure_missing(bench, args.only or list(bench.models))
+        measure_missing(bench, args.only or list(bench.models), args.again)
     shown = "\n".join([*summary(bench), *details(bench)])
     print(shown)
     if args.docs:

@@ -96,6 +96,7 @@ def main() -> None:
     parser.add_argument("store", type=Path)
     parser.add_argument("--model", default="demo")
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS)
+    parser.add_argument("--again", action="store_true", help="measure anew what other code than this measured")
     parser.add_argument("--table", action="store_true", help="measure nothing, print what is there")
     parser.add_argument("--speed", action="store_true", help="CPU seconds a weight and token; needs a --model folder")
     parser.add_argument("--peer", action="append", default=[], help="NAME=PYTHON, an environment with that library")
@@ -115,7 +116,7 @@ def main() -> None:
         raise SystemExit(run_here(settled(model, args.run), store))
     for name in () if args.table else args.rows:
         row = settled(model, name)
-        if "measures" not in (store.read(row) or {}):
+        if "measures" not in (store.read(row) or {}) or (args.again and store.stale(row)):
             refused = carry_out(row, store)
             print(f"{name}: {refused or 'done'}", file=sys.stderr, flush=True)
     show(args, Path(model).name, table(model, store))

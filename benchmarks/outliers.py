@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rows import Row, Setting, Store, measure_losses
+from rows import Row, Setting, Store, measure_losses, write_below
 
 from quantrecipe.errors import QuantRecipeError
 from tools.inject_outliers import inject
@@ -69,16 +69,16 @@ def lines(store: Store, models: tuple[str, str], names: list[str], setting: Sett
         yield f"| {name} | {before:+.4f} | {after:+.4f} | {(plain - after) / plain:.1%} |"
 
 
-def table(store: Store, model: str, shift: bool, names: list[str], setting: Setting) -> None:
+def table(store: Store, model: str, shift: bool, names: list[str], setting: Setting) -> Iterator[str]:
     """One model, line by line."""
     with tempfile.TemporaryDirectory(prefix="outliers-") as place:
         disturbed = Path(place) / f"{Row(model, '', {}, setting).model_name}-outliers"
         count = inject(model, disturbed, shift)
-        print(f"\n{model}: {count} channels made outliers{', some of them shifted' if shift else ''}\n")
-        print("| method | loss before, nats | with outliers | recovered |")
-        print("|---|--:|--:|--:|", flush=True)
-        for line in lines(store, (model, str(disturbed)), names, setting):
-            print(line, flush=True)
+        name = Row(model, "", {}, setting).model_name
+        yield from ("", f"{name}: {count} channels made outliers{', some of them shifted' if shift else ''}", "")
+        yield "| method | loss before, nats | with outliers | recovered |"
+        yield "|---|--:|--:|--:|"
+        yield from lines(store, (model, str(disturbed)), names, setting)
 
 
 def main() -> None:
@@ -88,13 +88,17 @@ def main() -> None:
     parser.add_argument("--shift", action="append", default=[], help="a LayerNorm model: channels move as well")
     parser.add_argument("--windows", type=int, default=40)
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS)
+    parser.add_argument("--docs", type=Path, help="a page to put the tables into, where its marks are")
     args = parser.parse_args()
     torch.set_num_threads(1)
     store, setting = Store(args.store), Setting(32, 256, args.windows, 256)
-    for model in args.models:
-        table(store, model, False, args.rows, setting)
-    for model in args.shift:
-        table(store, model, True, args.rows, setting)
+    shown: list[str] = []
+    for model, shift in [*((one, False) for one in args.models), *((one, True) for one in args.shift)]:
+        for line in table(store, model, shift, args.rows, setting):
+            print(line, flush=True)
+            shown.append(line)
+    if args.docs:
+        write_below(args.docs, "benchmarks/outliers.py", "\n".join(shown).strip())
 
 
 if __name__ == "__main__":

@@ -8,9 +8,11 @@ import resource
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import quantrecipe
 from quantrecipe.recipe import Recipe
 
 #: Where a table shows what was not measured.
@@ -78,6 +80,16 @@ class Row:
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:10]
 
 
+@cache
+def code() -> str:
+    """Ten digits that change with any file of the package's code."""
+    package = Path(quantrecipe.__file__).parent
+    digest = hashlib.sha256()
+    for file in sorted(one for kind in ("*.py", "*.cu", "*.cuh") for one in package.rglob(kind)):
+        digest.update(f"{file.relative_to(package)} {hashlib.sha256(file.read_bytes()).hexdigest()}".encode())
+    return digest.hexdigest()[:10]
+
+
 class Store:
     """A folder of measured rows: one file each, written whole."""
 
@@ -94,9 +106,14 @@ class Store:
         file = self._file(row)
         file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_suffix(".part")
-        about = {"model": row.model_name, "row": row.name, "quantization": row.quantization}
+        about = {"model": row.model_name, "row": row.name, "quantization": row.quantization, "code": code()}
         part.write_text(json.dumps({**about, **found}) + "\n")
         part.replace(file)
+
+    def stale(self, row: Row) -> bool:
+        """Whether it was measured by other code than this, or never."""
+        found = self.read(row)
+        return found is None or found.get("code") != code()
 
     def _file(self, row: Row) -> Path:
         return self.folder / f"{row.key}.json"
