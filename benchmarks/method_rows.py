@@ -65,6 +65,19 @@ TRANSFORMS: dict[str, dict[str, Any]] = {
     "w3a16-g64, lorc": group("w3a16-g64", **LORC),
     "w4a8-g64, smoothquant, gptq and lorc": group("w4a8-g64", "gptq", transforms=["smoothquant"], **LORC),
 }
+GRANULARITY: dict[str, dict[str, Any]] = {
+    "rtn w8, one scale a matrix": _group({"num_bits": 8, "strategy": "tensor"}),
+    "rtn w4a16-g16": group("w4a16-g16"),
+    "gptq w4a16-g64, columns in order": _method("w4a16-g64", "gptq", actorder=None),
+    "w8a8, inputs asymmetric": _group(
+        INT8, {"num_bits": 8, "strategy": "token", "dynamic": True, "symmetric": False}
+    ),
+    "w8, inputs by groups of 64, asymmetric": _group(
+        INT8, {"num_bits": 8, "group_size": 64, "dynamic": True, "symmetric": False}
+    ),
+    "fp8, one scale a matrix, static inputs": _group({**FP8, "strategy": "tensor"}, _static(type="float")),
+    "kv int8 a head": _kv(num_bits=8, strategy="attn_head"),
+}
 INPUTS: dict[str, dict[str, Any]] = {
     "w8, static inputs, percentile": _group(INT8, _static(symmetric=False, observer="percentile", percentile=99.9)),
     "w8, static inputs, min-max": _group(INT8, _static(symmetric=False)),
@@ -96,4 +109,4 @@ TORCHAO: dict[str, dict[str, Any]] = {
     "torchao int8, weights alone": group("w8a16", backend="torchao", format="torchao"),
     "torchao PT2E, static inputs": _group(INT8, _static(symmetric=False), backend="torchao", format="torchao"),
 }
-ROWS = {**METHODS, **TRANSFORMS, **INPUTS, **TRAINING, **TORCHAO}
+ROWS = {**METHODS, **TRANSFORMS, **INPUTS, **GRANULARITY, **TRAINING, **TORCHAO}
