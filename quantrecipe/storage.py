@@ -83,6 +83,14 @@ def own_tensors(scheme: SchemeFacts, rows: int, columns: int) -> list[Tensor]:
     return found if scheme.symmetric else [*found, Tensor("zero", "", (rows, per_row))]
 
 
+def own(scheme: SchemeFacts, rows: int, columns: int) -> Stored:
+    """quantrecipe's own layout: a dense bit stream at any width of the inputs, or fp8 codes; numbers in 16 bits."""
+    if scheme.type == "float":
+        return Stored(rows * columns * scheme.bits // 8, rows * groups_of(scheme, columns) * 2, 0)
+    codes, *scales = own_tensors(scheme, rows, columns)
+    return Stored(codes.nbytes(), sum(one.nbytes() for one in scales), 0)
+
+
 def gptq(scheme: SchemeFacts, rows: int, columns: int) -> Stored:
     """AutoGPTQ: qweight int32 [K b / 32, N], scales fp16 and qzeros [G, N] always, g_idx int32 [K]."""
     per_row = groups_of(scheme, columns)
@@ -119,7 +127,7 @@ LAYOUTS: dict[str, Layout] = {
     "awq": awq,
     "bitsandbytes": bitsandbytes,
     "gguf": gguf,
-    "quantrecipe": compressed_tensors,
+    "quantrecipe": own,
 }
 KEEPS_TIED_TWICE = ("gptq", "gptq_v2", "awq")
 _BITS = {
