@@ -42,8 +42,7 @@ def _weight_only(case: Case) -> tuple[list[Call], int]:
     x, (n, k) = inputs(case), case.shape
     codes = torch.randint(0, 2**case.bits, (n, k), device=DEVICE, dtype=torch.uint8)
     scales = (torch.rand(n, k // GROUP, device=DEVICE) / 100 + 0.01).bfloat16()
-    packed = OPS.repack(codes, case.bits)
-    by_group, none = OPS.repack_scales(scales, None, case.bits, GROUP, k)
+    packed, by_group, none = OPS.repack(codes, scales, None, case.bits, GROUP, torch.bfloat16)
     weight = (codes.float() - 2 ** (case.bits - 1)) * scales.float().repeat_interleave(GROUP, 1)
     size = packed.nbytes + scales.nbytes
 

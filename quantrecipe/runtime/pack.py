@@ -94,9 +94,8 @@ def _weight_only(decoded: Decoded, num_bits: int, target: Target) -> QuantLinear
         zero = zero.expand(rows, groups).to(scales.dtype).contiguous()
     why = f"{bits}-bit integer weights, inputs in {str(target.dtype).removeprefix('torch.')}"
     layer = QuantLinear("weight-only", why, decoded.shape, bits, group_size)
-    layer.weight = OPS.repack(codes.to(target.device), bits)
-    given = (one if one is None else one.to(target.device) for one in (scales, zero))
-    layer.scales, zeros = OPS.repack_scales(*given, bits, group_size, decoded.shape[1])
+    given = (one if one is None else one.to(target.device) for one in (codes, scales, zero))
+    layer.weight, layer.scales, zeros = OPS.repack(*given, bits, group_size, target.dtype)
     layer.zeros = zeros if zeros.numel() else None
     return layer
 

@@ -43,7 +43,6 @@ LAUNCHERS: dict[str, Callable[..., Any]] = {
     "quantize_activation": quantize.quantize_activation,
     "quantize_pack": quantize.quantize_pack,
     "repack": loading.repack,
-    "repack_scales": loading.repack_scales,
     "repack_w4a8": loading.repack_w4a8,
     "linear_weight_only": weight_only.linear_weight_only,
     "linear_w8a8": eight_bit.linear_w8a8,

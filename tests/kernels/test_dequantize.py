@@ -26,7 +26,7 @@ def test_dequantize(place: str, case: tuple[torch.dtype, int, bool]) -> None:
         groups = columns // group_size if group_size else 1
         scales = numbers(random, dtype, rows, groups).abs() + 0.25
         if random.integers(2):
-            scales = scales.t().contiguous().t()  # groups outermost in memory, as repack_scales leaves them
+            scales = scales.t().contiguous().t()  # groups outermost in memory, as repack leaves them
         zeros = torch.from_numpy(random.integers(0, 2**bits, (rows, groups))).to(dtype)
         found = call(
             place, "dequantize", pack_units(codes, PLANES[bits]), scales, None if symmetric else zeros,

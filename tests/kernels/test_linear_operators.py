@@ -14,7 +14,8 @@ PLACES = [pytest.param("cpu"), pytest.param("cuda", marks=pytest.mark.gpu)]
 everywhere = pytest.mark.parametrize("place", PLACES)
 #: M, N, K, group size
 SHAPES = [(1, 48, 256, 64), (2, 33, 77, 0), (3, 7, 96, 32), (4, 64, 192, 64), (5, 9, 99, 11), (17, 50, 576, 64),
-          (300, 31, 130, 0)]  # fmt: skip
+          (300, 31, 130, 0), (2, 128, 256, 128), (21, 192, 64, 0), (20, 64, 96, 32), (300, 64, 512, 256),
+          (6, 48, 80, 0)]  # fmt: skip
 #: Share of the norm that rounding to each type may cost: inputs are given in it, outputs rounded to it.
 LIMIT = {torch.bfloat16: 4e-3, torch.float16: 6e-4, torch.float32: 2e-6}
 
@@ -48,8 +49,8 @@ def case_of(n: int, k: int, bits: int, group: int, dtype: torch.dtype, zeros: st
 
 
 def packed_of(place: str, case: oracles.Case, group: int) -> list[torch.Tensor]:
-    packed = call(place, "repack", case.codes.to(torch.uint8), case.bits)
-    return [packed, *call(place, "repack_scales", case.scales, case.zeros, case.bits, group, case.codes.shape[1])]
+    given = case.codes.to(torch.uint8), case.scales, case.zeros, case.bits, group, case.scales.dtype
+    return list(call(place, "repack", *given))
 
 
 @everywhere
@@ -170,8 +171,7 @@ def _samples() -> dict[str, tuple[object, ...]]:
     return {
         "quantize_pack": (torch.randn(4, 64), 3, 32, False),
         "quantize_activation": (x, "int8", 32, torch.rand(64) + 0.1),
-        "repack": (case.codes.to(torch.uint8), 5),
-        "repack_scales": (scales, zeros, 4, 32, 64),
+        "repack": (case.codes.to(torch.uint8), case.scales, case.zeros, 4, 32, torch.bfloat16),
         "linear_weight_only": (x, packed, scales, zeros, None, 4, 32, 8),
         "linear_w8a8": (q, rows, w8, columns, torch.ones(3, dtype=torch.int32), None, None, torch.bfloat16),
         "repack_w4a8": (case.codes.to(torch.uint8),),

@@ -28,15 +28,14 @@ def random_case(  # noqa: PLR0917
 ) -> oracles.Case:
     groups = k // group if group else 1
     scales = torch.from_numpy(random.uniform(0.1, 1.1, (n, groups))).to(dtype)
-    points = integers(random, 0, 2**bits, n, groups).to(dtype) if zeros else None
+    points = integers(random, 0, 2**bits, n, groups, dtype=torch.int64).to(dtype) if zeros else None
     return oracles.Case(integers(random, 0, 2**bits, n, k, dtype=torch.int64), scales, points, bits)
 
 
 def multiply(place: str, x: torch.Tensor, case: oracles.Case, group: int, bias: torch.Tensor | None) -> torch.Tensor:
-    n, k = case.codes.shape
-    packed = call(place, "repack", case.codes.to(torch.uint8), case.bits)
-    scales, zeros = call(place, "repack_scales", case.scales, case.zeros, case.bits, group, k)
-    return call(place, "linear_weight_only", x, packed, scales, zeros, bias, case.bits, group, n)
+    n = len(case.codes)
+    packed = call(place, "repack", case.codes.to(torch.uint8), case.scales, case.zeros, case.bits, group, x.dtype)
+    return call(place, "linear_weight_only", x, *packed, bias, case.bits, group, n)
 
 
 def check_weight_only(place: str, dtype: torch.dtype, bits: int, zeros: bool, shapes: list[tuple[int, ...]]) -> None:
@@ -90,7 +89,7 @@ def test_zero_points_need_not_be_whole(place: str) -> None:
 def test_plain_scales_will_do(place: str) -> None:
     random = generator()
     case, x = random_case(random, 33, 256, 4, 64, HALF, True), numbers(random, HALF, 2, 256)
-    packed = call(place, "repack", case.codes.to(torch.uint8), 4)
+    packed = call(place, "repack", case.codes.to(torch.uint8), case.scales, case.zeros, 4, 64, HALF)[0]
     found = call(place, "linear_weight_only", x, packed, case.scales, case.zeros, None, 4, 64, 33)
     assert torch.equal(found, multiply(place, x, case, 64, None))
 
@@ -211,7 +210,8 @@ def test_what_does_not_fit_is_refused_in_one_line() -> None:
     q, xs, weight, ws = two_matrices(random, 2, 8, 40)
     packed = call("emulated", "repack_w4a8", weight.abs().to(torch.uint8) % 16)
     case = random_case(random, 8, 64, 4, 32, HALF, False)
-    x, units = numbers(random, HALF, 2, 64), call("emulated", "repack", case.codes.to(torch.uint8), 4)
+    x, codes = numbers(random, HALF, 2, 64), case.codes.to(torch.uint8)
+    units = call("emulated", "repack", codes, case.scales, None, 4, 32, HALF)[0]
     for name, *arguments in (
         ("linear_w8a8", q, xs, weight, ws, None, None, None, HALF),
         ("linear_w8a8", q[:, :32], xs, weight[:, :32].contiguous(), ws, None, None, None, torch.float32),
@@ -220,7 +220,7 @@ def test_what_does_not_fit_is_refused_in_one_line() -> None:
         ("linear_llm_int8", q.to(HALF), weight, ws, 6.0, None),
         ("linear_weight_only", x, units, case.scales, None, None, 4, 24, 8),
         ("linear_weight_only", x[:, :32], units[:, :0], case.scales[:, :1], None, None, 4, 32, 8),
-        ("repack", case.codes.to(torch.uint8), 7),
+        ("repack", codes, case.scales, None, 7, 32, HALF),
     ):
         with pytest.raises(BackendError) as caught:
             call("emulated", name, *arguments)

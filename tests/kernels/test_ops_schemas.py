@@ -37,8 +37,8 @@ def test_quantize_pack(bits: int, kind: str, shape: tuple[int, int], dtype: torc
 def test_linear_layers() -> None:
     x, q = meta(2, 3, 64), meta(6, 64, dtype=torch.int8)
     scales, row = meta(9, 2), meta(9, dtype=torch.float32)
-    packed = OPS.repack(meta(9, 64, dtype=torch.uint8), 4)
-    assert OPS.linear_weight_only(x, packed, scales, None, None, 4, 32, 9).shape == (2, 3, 9)
+    packed, scales, none = OPS.repack(meta(9, 64, dtype=torch.uint8), scales, None, 4, 32, torch.bfloat16)
+    assert OPS.linear_weight_only(x, packed, scales, none, None, 4, 32, 9).shape == (2, 3, 9)
     out = OPS.linear_w8a8(q, row[:6], meta(9, 64, dtype=torch.int8), row, None, None, None, torch.float16)
     assert (tuple(out.shape), out.dtype) == ((6, 9), torch.float16)
 
@@ -51,4 +51,4 @@ def test_uneven_groups_are_refused_in_one_line() -> None:
 
 def test_widths_without_a_kernel_are_refused() -> None:
     with pytest.raises(BackendError, match="no kernel for this width: 7"):
-        OPS.repack(meta(5, 64, dtype=torch.uint8), 7)
+        OPS.repack(meta(5, 64, dtype=torch.uint8), meta(5, 1), None, 7, 0, torch.bfloat16)

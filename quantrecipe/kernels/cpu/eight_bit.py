@@ -6,7 +6,7 @@ import torch
 
 from quantrecipe.errors import BackendError
 from quantrecipe.kernels.cpu import byte_loops, layout
-from quantrecipe.kernels.cpu.choice import LOOP_ROWS, chunk_rows
+from quantrecipe.kernels.cpu.choice import FEW_ROWS, chunk_rows
 from quantrecipe.kernels.cpu.numbers import loopable, raw, use_threads
 from quantrecipe.kernels.ops.checks import check_codes, check_inputs, check_scales, group_count
 from quantrecipe.kernels.ops.library import implement
@@ -38,7 +38,7 @@ def int_product(q: Tensor, weight: Tensor) -> Tensor:
     """int32 [M, N] of int8 q [M, K] and weight [N, K]."""
     if q.dtype != torch.int8 or weight.dtype != torch.int8:
         raise BackendError("an int8 product of", value=f"{q.dtype} and {weight.dtype}")
-    if len(q) > LOOP_ROWS["w8a8"]:
+    if len(q) > FEW_ROWS["w8a8"]:
         return torch._int_mm(q.contiguous(), weight.t())
     out = q.new_empty(len(q), len(weight), dtype=torch.int32)
     use_threads()
@@ -111,7 +111,7 @@ def linear_fp8(
     check_inputs(q, weight.shape[1])
     exact = torch.bfloat16 if out_dtype == torch.bfloat16 else torch.float32
     x = q.to(exact) if q.dtype == torch.float8_e4m3fn else loopable(q)
-    if len(x) <= LOOP_ROWS["fp8"]:
+    if len(x) <= FEW_ROWS["fp8"]:
         found = _float8_loop(x, weight, w_scales)
     else:
         found = _float8_chunks(x, weight).mul_(w_scales)

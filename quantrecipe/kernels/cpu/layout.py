@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 
-from quantrecipe.kernels.ops.layouts import LAYOUTS, Layout
+from quantrecipe.kernels.ops.layouts import Spec
 
 BLOCK = 64
 #: Widths of the planes that make up a width, high bits first.
@@ -22,7 +22,7 @@ def padded(columns: int) -> int:
     return -(-columns // BLOCK) * BLOCK
 
 
-def packed_shape(rows: int, columns: int, num_bits: int) -> tuple[tuple[int, ...], torch.dtype]:
+def packed_shape(rows: int, columns: int, num_bits: int) -> Spec:
     """Shape and dtype of packed codes."""
     return (rows, padded(columns) * num_bits // 8), torch.uint8
 
@@ -50,6 +50,3 @@ def _plane(values: torch.Tensor, width: int) -> torch.Tensor:
     for index in range(1, 8 // width):
         plane |= parts[:, index] << (index * width)
     return plane
-
-
-LAYOUTS["cpu"] = Layout(codes=packed_shape, w4a8=lambda rows, columns: packed_shape(rows, columns, 4))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import pad
 
-from quantrecipe.kernels.ops.layouts import LAYOUTS, Layout
+from quantrecipe.kernels.ops.layouts import LAYOUTS, Layout, Spec, Weight
 
 ROWS, COLUMNS, LANES = 16, 64, 32
 CODES = ROWS * COLUMNS // LANES  # of a lane
@@ -74,7 +74,11 @@ def packed_shape(rows: int, columns: int, num_bits: int) -> tuple[tuple[int, ...
     return (-(-rows // ROWS), -(-columns // COLUMNS), LANES * num_bits), torch.int32
 
 
-LAYOUTS["cuda"] = Layout(codes=packed_shape, w4a8=lambda rows, columns: packed_shape(rows, columns, 4))
+def _specs(weight: Weight) -> tuple[Spec, Spec, Spec]:
+    return packed_shape(weight.rows, weight.columns, weight.num_bits), *weight.plain()
+
+
+LAYOUTS["cuda"] = Layout(weight=_specs, w4a8=lambda rows, columns: packed_shape(rows, columns, 4))
 
 
 def pack_units(codes: torch.Tensor, planes: tuple[Plane, ...]) -> torch.Tensor:

@@ -1,22 +1,29 @@
-"""Weights as CUDA's kernels want them, made once a layer: repack, repack_scales, repack_w4a8."""
+"""Weights as CUDA's kernels want them, made once a layer: repack, repack_w4a8."""
 
 from __future__ import annotations
 
 import torch
 
 from quantrecipe.kernels.cuda.layout import FOUR_BY_EIGHT, PLANES, pack_units
-from quantrecipe.kernels.ops.checks import check_bits, check_codes, check_scales, group_count
+from quantrecipe.kernels.ops.checks import check_codes, checked_weight
 from quantrecipe.kernels.ops.library import implement
 
 Tensor = torch.Tensor
 
 
 @implement("repack", "CUDA")
-def repack(codes: Tensor, num_bits: int) -> Tensor:
-    """As ops/schemas.py, in the layout of kernels/cuda/layout.py."""
-    check_bits(num_bits)
-    check_codes(codes)
-    return pack_units(codes, PLANES[num_bits])
+def repack(
+    codes: Tensor, scales: Tensor, zero_points: Tensor | None, num_bits: int, group_size: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As ops/schemas.py: codes in kernels/cuda/layout.py's units, of any dtype of x.
+
+    Scales are still [N, G], those of one group side by side in memory: the 16 rows of a unit share sectors.
+    """
+    weight = checked_weight(codes, scales, zero_points, num_bits, group_size, dtype)
+    zeros = scales.new_empty(0)
+    if zero_points is not None and not weight.symmetric:
+        zeros = _by_group(zero_points.to(scales.dtype))
+    return pack_units(codes, PLANES[num_bits]), _by_group(scales), zeros
 
 
 @implement("repack_w4a8", "CUDA")
@@ -24,18 +31,6 @@ def repack_w4a8(codes: Tensor) -> Tensor:
     """As ops/schemas.py."""
     check_codes(codes)
     return pack_units(codes, FOUR_BY_EIGHT)
-
-
-@implement("repack_scales", "CUDA")
-def repack_scales(
-    scales: Tensor, zero_points: Tensor | None, num_bits: int, group_size: int, in_features: int
-) -> tuple[Tensor, Tensor]:
-    """Still [N, G], but the scales of one group side by side in memory: the 16 rows of a unit share sectors."""
-    check_bits(num_bits)
-    check_scales(scales, len(scales), group_count(in_features, group_size))
-    if zero_points is None or not zero_points.numel():
-        return _by_group(scales), scales.new_empty(0)
-    return _by_group(scales), _by_group(zero_points.to(scales.dtype))
 
 
 def _by_group(part: Tensor) -> Tensor:

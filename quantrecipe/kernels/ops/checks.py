@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from quantrecipe.errors import BackendError
+from quantrecipe.kernels.ops.layouts import Weight
 
 WEIGHT_ONLY_BITS = (2, 3, 4, 5, 6, 8)
 
@@ -39,6 +40,21 @@ def check_codes(codes: torch.Tensor) -> None:
     """Codes before they are packed."""
     if codes.dtype != torch.uint8 or codes.dim() != 2 or not codes.numel():
         raise BackendError("codes", value=_said(codes), limit="a uint8 matrix [N, K]")
+
+
+def checked_weight(
+    codes: torch.Tensor, scales: torch.Tensor, zero_points: torch.Tensor | None, num_bits: int, group_size: int,
+    dtype: torch.dtype,
+) -> Weight:  # fmt: skip
+    """What is to be repacked, its parts fitting together."""
+    check_bits(num_bits)
+    check_codes(codes)
+    rows, columns = codes.shape
+    check_scales(scales, rows, group_count(columns, group_size))
+    symmetric = zero_points is None or not zero_points.numel()
+    if zero_points is not None and not symmetric:
+        check_scales(zero_points, *scales.shape)
+    return Weight(rows, columns, num_bits, group_size, dtype, scales.dtype, symmetric)
 
 
 def check_inputs(x: torch.Tensor, columns: int) -> None:

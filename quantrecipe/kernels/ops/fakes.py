@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from quantrecipe.kernels.ops.checks import check_bits, check_codes, check_inputs, group_count
+from quantrecipe.kernels.ops.checks import check_bits, check_codes, check_inputs, checked_weight, group_count
 from quantrecipe.kernels.ops.layouts import layout_on
 from quantrecipe.kernels.ops.library import fake
 
@@ -38,23 +38,13 @@ def quantize_activation(
 
 
 @fake("repack")
-def repack(codes: Tensor, num_bits: int) -> Tensor:
+def repack(
+    codes: Tensor, scales: Tensor, zero_points: Tensor | None, num_bits: int, group_size: int, dtype: torch.dtype
+) -> tuple[Tensor, ...]:
     """As the device's layout says."""
-    check_bits(num_bits)
-    check_codes(codes)
-    rows, columns = codes.shape
-    shape, dtype = layout_on(codes.device).codes(rows, columns, num_bits)
-    return codes.new_empty(shape, dtype=dtype)
-
-
-@fake("repack_scales")
-def repack_scales(
-    scales: Tensor, zero_points: Tensor | None, num_bits: int, group_size: int, in_features: int
-) -> tuple[Tensor, Tensor]:
-    """As the device's layout says."""
-    shape = layout_on(scales.device).scales(scales.shape[0], in_features, num_bits, group_size)
-    zeros = scales.new_empty(0) if zero_points is None or len(shape) == 3 else scales.new_empty(shape)
-    return scales.new_empty(shape), zeros
+    weight = checked_weight(codes, scales, zero_points, num_bits, group_size, dtype)
+    specs = layout_on(codes.device).weight(weight)
+    return tuple(codes.new_empty(shape, dtype=kind) for shape, kind in specs)
 
 
 @fake("linear_weight_only")

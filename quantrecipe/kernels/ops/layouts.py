@@ -1,4 +1,4 @@
-"""Shapes of what ``repack`` and ``repack_scales`` give, by device: what a fake tensor needs to know of a layout."""
+"""What ``repack`` makes of a weight, by device: shapes and dtypes, all that a fake tensor needs of a layout."""
 
 from __future__ import annotations
 
@@ -7,24 +7,39 @@ from dataclasses import dataclass
 
 import torch
 
-Shape = tuple[int, ...]
+#: Shape and dtype of a tensor.
+Spec = tuple[tuple[int, ...], torch.dtype]
 
 
-def plain_scales(rows: int, columns: int, num_bits: int, group_size: int) -> Shape:
-    """Scales [N, G] as they are."""
-    return rows, columns // group_size if group_size else 1
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """What a layout is chosen by. dtype: of x; group_size 0: one group a row."""
+
+    rows: int
+    columns: int
+    num_bits: int
+    group_size: int
+    dtype: torch.dtype
+    scale_dtype: torch.dtype
+    symmetric: bool
+
+    @property
+    def groups(self) -> int:
+        """Of a row."""
+        return self.columns // self.group_size if self.group_size else 1
+
+    def plain(self) -> tuple[Spec, Spec]:
+        """Scales, and zero points (empty where symmetric), as they come."""
+        grid = self.rows, self.groups
+        return (grid, self.scale_dtype), ((0,) if self.symmetric else grid, self.scale_dtype)
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """codes: (N, K, bits) -> shape and dtype of packed. w4a8: the same for linear_w4a8, (N, K).
+    """weight: what ``repack`` gives, codes, scales, zero points. w4a8: (N, K) -> what ``repack_w4a8`` gives."""
 
-    scales: (N, K, bits, group_size) -> shape of repacked scales; zero points get the same where they are given.
-    """
-
-    codes: Callable[[int, int, int], tuple[Shape, torch.dtype]]
-    w4a8: Callable[[int, int], tuple[Shape, torch.dtype]]
-    scales: Callable[[int, int, int, int], Shape] = plain_scales
+    weight: Callable[[Weight], tuple[Spec, Spec, Spec]]
+    w4a8: Callable[[int, int], Spec]
 
 
 #: By device type; kernels/cpu and kernels/cuda enter theirs. Other devices count as cpu.

@@ -16,11 +16,10 @@ SCHEMAS: dict[str, str] = {
     # x fp [M, K], divided by smooth [K] -> codes int8 or float8_e4m3fn [M, K], scales fp32 [M, G].
     # int8: s = max|x| / 127.5 in [-128, 127] as compressed-tensors; fp8: s = max|x| / 448; kind: int8, fp8.
     "quantize_activation": "(Tensor x, str kind='int8', int group_size=0, Tensor? smooth=None) -> (Tensor, Tensor)",
-    # codes uint8 [N, K] -> packed.
-    "repack": "(Tensor codes, int num_bits) -> Tensor",
-    # scales [N, G], zero_points [N, G] or None -> the same as linear_weight_only is fastest with on this device.
-    "repack_scales": "(Tensor scales, Tensor? zero_points, int num_bits, int group_size, int in_features)"
-    " -> (Tensor, Tensor)",
+    # codes uint8 [N, K], scales [N, G], zero_points [N, G] or None -> packed, scales and zero_points as
+    # linear_weight_only is fastest with on this device, for x in dtype.
+    "repack": "(Tensor codes, Tensor scales, Tensor? zero_points, int num_bits, int group_size, ScalarType dtype)"
+    " -> (Tensor, Tensor, Tensor)",
     # x fp [..., K] -> [..., N] in x's dtype; scales plain [N, G] or repacked.
     "linear_weight_only": "(Tensor x, Tensor packed, Tensor scales, Tensor? zero_points, Tensor? bias, int num_bits,"
     " int group_size, int out_features) -> Tensor",
@@ -44,7 +43,7 @@ SCHEMAS: dict[str, str] = {
     # -> signed codes int8 [.., N, C], errors fp32 [.., N, C] (kernels/gptq_block.py); zero_points in signed terms.
     "gptq_block": "(Tensor weight, Tensor factor, Tensor scales, Tensor zero_points, Tensor groups, int num_bits)"
     " -> (Tensor, Tensor)",
-    # -> [N, K] in dtype, from what repack and repack_scales gave, or plain scales.
+    # -> [N, K] in dtype, from what repack gave, or plain scales.
     "dequantize": "(Tensor packed, Tensor scales, Tensor? zero_points, int num_bits, int group_size, int in_features,"
     " ScalarType dtype) -> Tensor",
 }
