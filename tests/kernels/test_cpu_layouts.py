@@ -127,10 +127,14 @@ def test_the_choice_is_said_in_a_line_a_range() -> None:
     lines = explain_weight_only(weight())
     assert len(lines) == 2
     assert lines[0].startswith(
-        "M = 1 to 20: torch._weight_int4pack_mm_for_cpu, few rows, bound by the weight's bytes"
+        "M = 1 to 32: torch._weight_int4pack_mm_for_cpu, few rows, bound by the weight's bytes"
     )
-    assert lines[1].startswith("M = 21 and more: unpacked in chunks, torch's product")
-    assert "torch._weight_int8pack_mm" in explain_weight_only(weight(bits=8, group=0))[0]
+    assert lines[1].startswith("M = 33 and more: unpacked in chunks, torch's product")
+    assert [line.split(",")[0] for line in explain_weight_only(weight(bits=8, group=0))] == [
+        "M = 1: compiled loop",
+        "M = 2 to 14: torch._weight_int8pack_mm",
+        "M = 15 and more: unpacked in chunks",
+    ]
 
 
 @needs_tiles

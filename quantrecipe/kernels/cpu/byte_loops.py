@@ -26,6 +26,15 @@ def integer_product(q: Array, weight: Array, out: Array) -> None:  # pragma: no 
             out[m, n] = total
 
 
+@loop(parallel=True)
+def dequantize_bytes(weight: Array, scales: Array, out: Array) -> None:  # pragma: no cover - compiled
+    """out [N, K] = int8 weight [N, K] * scales [N], rounded once."""
+    for n in numba.prange(len(weight)):
+        row, target, scale = weight[n], out[n], get(scales, n)
+        for k in range(len(row)):
+            put(target, k, np.float32(row[k]) * scale)
+
+
 @loop()
 def to_int8(x: Array, smooth: Array, group_size: int, codes: Array, scales: Array) -> None:  # pragma: no cover
     """codes int8 [M, K], scales fp32 [M, G] of x [M, K], divided by smooth [K] where that is not empty."""
@@ -84,22 +93,36 @@ def float8_rows(weight: Array, out: Array) -> None:  # pragma: no cover - compil
             put(target, k, numbers[k])
 
 
+@loop()
+def dot(first: Array, second: Array) -> Any:  # pragma: no cover - compiled
+    """fp32 sum of products, in blocks of a length that the compiler knows."""
+    total, whole = np.float32(0), len(first) // BLOCK * BLOCK
+    for b in range(0, whole, BLOCK):
+        given, numbers, some = first[b : b + BLOCK], second[b : b + BLOCK], np.float32(0)
+        for k in range(BLOCK):
+            some += given[k] * np.float32(numbers[k])
+        total += some
+    for k in range(whole, len(first)):
+        total += first[k] * np.float32(second[k])
+    return total
+
+
+@loop(parallel=True)
+def times_bytes(x: Array, weight: Array, scales: Array, bias: Array, out: Array) -> None:  # pragma: no cover
+    """out [M, N] of fp32 x [M, K], int8 weight [N, K], scales [N], bias fp32 [N] or empty."""
+    for n in numba.prange(len(weight)):
+        row, scale = weight[n], get(scales, n)  # read in the loop below, numba 0.68.1 drops the stores
+        for m in range(len(x)):
+            total = dot(x[m], row) * scale
+            put(out, (m, n), total + (bias[n] if len(bias) else np.float32(0)))
+
+
 @loop(parallel=True)
 def times_float8(x: Array, weight: Array, scales: Array, bias: Array, out: Array) -> None:  # pragma: no cover
     """out [M, N] of fp32 x [M, K], e4m3 bytes weight [N, K], scales fp32 [N], bias fp32 [N] or empty."""
-    columns = weight.shape[1]
-    whole = columns // BLOCK * BLOCK
     for n in numba.prange(len(weight)):
-        numbers = np.empty(columns, np.float32)
+        numbers = np.empty(weight.shape[1], np.float32)
         from_float8(weight[n], numbers)
         for m in range(len(x)):
-            given, total = x[m], np.float32(0)
-            for b in range(0, whole, BLOCK):
-                first, second = given[b : b + BLOCK], numbers[b : b + BLOCK]
-                some = np.float32(0)
-                for k in range(BLOCK):
-                    some += first[k] * second[k]
-                total += some
-            for k in range(whole, columns):
-                total += given[k] * numbers[k]
-            put(out, (m, n), total * scales[n] + (bias[n] if len(bias) else np.float32(0)))
+            total = dot(x[m], numbers) * scales[n]
+            put(out, (m, n), total + (bias[n] if len(bias) else np.float32(0)))

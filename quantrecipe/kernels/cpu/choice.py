@@ -16,17 +16,19 @@ from quantrecipe.kernels.ops.layouts import Weight
 
 #: planes: our own (layout.py); tiles: torch's int4 (tiles.py); bytes: int8 [N, K], torch's int8.
 Kind = Literal["planes", "tiles", "bytes"]
-#: Most rows of x that are multiplied by a weight as it is packed, by operator or layout of weight-only codes.
-FEW_ROWS = {"planes": 3, "tiles": 20, "bytes": 12, "w8a8": 12, "fp8": 3}
-#: The path of those rows, in words.
-FEW = {
-    "planes": "compiled loop",
-    "tiles": "torch._weight_int4pack_mm_for_cpu",
-    "bytes": "torch._weight_int8pack_mm",
-    "w8a8": "compiled loop",
-    "fp8": "compiled loop",
+MOST = 1 << 62
+LOOP, MANY = "compiled loop", "unpacked in chunks, torch's product"
+INT4, INT8 = "torch._weight_int4pack_mm_for_cpu", "torch._weight_int8pack_mm"
+#: Up to how many rows of x which path is taken, by operator or layout of weight-only codes; above, the last.
+RANGES: dict[str, tuple[tuple[int, str], ...]] = {
+    "planes": ((5, LOOP), (MOST, MANY)),
+    "tiles": ((32, INT4), (MOST, MANY)),
+    "bytes": ((1, LOOP), (14, INT8), (MOST, MANY)),
+    "w8a8": ((12, LOOP), (MOST, "torch._int_mm")),
+    "fp8": ((7, LOOP), (MOST, MANY)),
 }
-MANY = "unpacked in chunks, torch's product"
+#: Most rows that are multiplied by a weight as it is packed.
+FEW_ROWS = {kind: ranges[-2][0] for kind, ranges in RANGES.items()}
 #: Weights unpacked at a time for a thread: 4 MB in 16 bits; less costs more calls, more leaves the cache.
 CHUNK = 1 << 21
 
@@ -84,9 +86,7 @@ def _no_bfloat16(weight: Weight) -> str:
 
 def path_of(kind: str, rows: int) -> str:
     """In words, by operator (w8a8, fp8) or layout."""
-    if rows <= FEW_ROWS[kind]:
-        return FEW[kind]
-    return "torch._int_mm" if kind == "w8a8" else MANY
+    return next(path for most, path in RANGES[kind] if rows <= most)
 
 
 def pick_weight_only(m: int, weight: Weight) -> Pick:
@@ -98,9 +98,10 @@ def pick_weight_only(m: int, weight: Weight) -> Pick:
 
 def explain_weight_only(weight: Weight) -> list[str]:
     """A line for each range of rows: what runs, and why."""
-    most = FEW_ROWS[pick_layout(weight)[0]]
-    few, many = pick_weight_only(1, weight), pick_weight_only(most + 1, weight)
-    return [
-        f"M = 1 to {most}: {few.path}, {few.reason}",
-        f"M = {most + 1} and more: {many.path}, {many.reason}",
-    ]
+    lines, first = [], 1
+    for most, _ in RANGES[pick_layout(weight)[0]]:
+        pick = pick_weight_only(first, weight)
+        upto = f"{first} and more" if most == MOST else f"{first} to {most}" if most > first else f"{first}"
+        lines.append(f"M = {upto}: {pick.path}, {pick.reason}")
+        first = most + 1
+    return lines

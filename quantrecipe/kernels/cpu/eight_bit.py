@@ -111,16 +111,14 @@ def linear_fp8(
     check_inputs(q, weight.shape[1])
     exact = torch.bfloat16 if out_dtype == torch.bfloat16 else torch.float32
     x = q.to(exact) if q.dtype == torch.float8_e4m3fn else loopable(q)
-    if len(x) <= FEW_ROWS["fp8"]:
-        found = _float8_loop(x, weight, w_scales)
-    else:
-        found = _float8_chunks(x, weight).mul_(w_scales)
+    few = len(x) <= FEW_ROWS["fp8"]
+    found = float8_loop(x, weight, w_scales) if few else float8_chunks(x, weight).mul_(w_scales)
     if x_scales is not None:
         found = found * x_scales.view(-1, 1)
     return (found if bias is None else found + bias).to(out_dtype)
 
 
-def _float8_chunks(x: Tensor, weight: Tensor) -> Tensor:
+def float8_chunks(x: Tensor, weight: Tensor) -> Tensor:
     """fp32 [M, N] of x [M, K], scales still to come."""
     found = x.new_empty(len(x), len(weight), dtype=torch.float32)
     step = chunk_rows(x.shape[1])
@@ -133,7 +131,8 @@ def _float8_chunks(x: Tensor, weight: Tensor) -> Tensor:
     return found
 
 
-def _float8_loop(x: Tensor, weight: Tensor, w_scales: Tensor) -> Tensor:
+def float8_loop(x: Tensor, weight: Tensor, w_scales: Tensor) -> Tensor:
+    """fp32 [M, N] of few rows x [M, K]."""
     out, none = x.new_empty(len(x), len(weight), dtype=torch.float32), x.new_empty(0, dtype=torch.float32)
     use_threads()
     byte_loops.times_float8(raw(x.float().contiguous()), raw(weight.contiguous()), raw(w_scales), raw(none), raw(out))

@@ -8,8 +8,8 @@ from typing import Protocol
 import torch
 
 from quantrecipe.errors import BackendError
-from quantrecipe.kernels.cpu import layout, loops, tile_loops, tiles
-from quantrecipe.kernels.cpu.choice import FEW_ROWS, Kind
+from quantrecipe.kernels.cpu import byte_loops, layout, loops, tile_loops, tiles
+from quantrecipe.kernels.cpu.choice import FEW_ROWS, LOOP, Kind, path_of
 from quantrecipe.kernels.cpu.numbers import loopable, raw, use_threads
 from quantrecipe.kernels.ops.checks import check_bits, check_scales, group_count
 
@@ -101,12 +101,22 @@ class Bytes:
         return len(x) <= FEW_ROWS["bytes"] and x.dtype == self.scales.dtype == torch.bfloat16
 
     def product(self, x: Tensor, bias: Tensor | None) -> Tensor:  # noqa: D102
+        if path_of("bytes", len(x)) == LOOP:
+            return self._loop(x.float().contiguous(), bias)
         found: Tensor = torch.ops.aten._weight_int8pack_mm(x.contiguous(), self.packed, self.scales)
         return found if bias is None else found.add_(bias)
 
+    def _loop(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        added, out = x.new_empty(0) if bias is None else bias.float(), self.scales.new_empty(len(x), len(self.packed))
+        use_threads()
+        byte_loops.times_bytes(*(raw(one) for one in (x, self.packed, self.scales, added, out)))
+        return out
+
     def weight(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:  # noqa: D102
-        part = slice(start, stop)
-        return self.packed[part].to(dtype).mul_(self.scales[part].unsqueeze(1))
+        out = self.packed.new_empty(stop - start, self.packed.shape[1], dtype=dtype)
+        use_threads()
+        byte_loops.dequantize_bytes(raw(self.packed[start:stop]), raw(loopable(self.scales[start:stop])), raw(out))
+        return out
 
 
 def kind_of(packed: Tensor) -> Kind:

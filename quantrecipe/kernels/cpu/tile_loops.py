@@ -45,28 +45,40 @@ def scale_and_shift(grid: Array, rest: Array, g: int, n: int) -> Any:  # pragma:
     return scale, shift + (get(rest, (n, g)) if len(rest) else np.float32(0))
 
 
+@loop()
+def transposed(given: Array, size: int, one: Array, two: Array, out: Array) -> None:  # pragma: no cover - compiled
+    """Bytes [size, T / 2] as [T / 2, size]: size is a power of 2, and log2(size) shuffles transpose."""
+    shuffled(given, one)
+    left = size // 4
+    while left > 1:
+        shuffled(one, two)
+        one, two = two, one
+        left //= 2
+    shuffled(one, out)
+
+
 @loop(parallel=True)
 def dequantize_tiles(
     packed: Array, grid: Array, rest: Array, first: int, out: Array
 ) -> None:  # pragma: no cover - compiled
     """out [tiles * T, K] of tiles whose first row is ``first`` of the grid's; rest [N, G] or empty.
 
-    A group of a tile is a matrix of bytes [size, T / 2], size a power of 2, which log2(size) shuffles transpose.
+    All groups of a tile are transposed before any number is written: rows of out lie a multiple of 4096 bytes apart,
+    so that pieces of one row after the other would push each other out of the cache.
     """
     half, size = packed.shape[2], packed.shape[1] // len(grid)
     for t in numba.prange(len(packed)):
-        codes, other = np.empty(size * half, np.uint8), np.empty(size * half, np.uint8)
-        flat = packed[t].reshape(-1)
+        one, two = np.empty(size * half, np.uint8), np.empty(size * half, np.uint8)
+        flat, codes = packed[t].reshape(-1), np.empty((len(grid), size * half), np.uint8)
         for g in range(len(grid)):
-            shuffled(flat[g * half * size : (g + 1) * half * size], codes)
-            left = size // 2
-            while left > 1:
-                shuffled(codes, other)
-                codes, other = other, codes
-                left //= 2
-            for j in range(half):
-                part, n = codes[j * size : (j + 1) * size], 2 * half * t + j
+            transposed(flat[g * half * size : (g + 1) * half * size], size, one, two, codes[g])
+        for j in range(half):
+            n = 2 * half * t + j
+            for g in range(len(grid)):
+                part = codes[g, j * size : (j + 1) * size]
                 scale, shift = scale_and_shift(grid, rest, g, first + n)
                 put_low(part, scale, shift, out[n, g * size : (g + 1) * size])
+            for g in range(len(grid)):
+                part = codes[g, j * size : (j + 1) * size]
                 scale, shift = scale_and_shift(grid, rest, g, first + n + half)
                 put_high(part, scale, shift, out[n + half, g * size : (g + 1) * size])

@@ -59,11 +59,12 @@ def linear_weight_only(
     """As packed for few rows, else unpacked in chunks."""
     shape, rows = (out_features, x.shape[-1]), x.reshape(-1, x.shape[-1])
     weight = held(packed, scales, zero_points, num_bits, group_size, shape)
-    found = weight.product(rows, bias) if weight.takes(rows) else _chunks(rows, weight, bias, out_features)
+    found = weight.product(rows, bias) if weight.takes(rows) else in_chunks(rows, weight, bias, out_features)
     return found.to(x.dtype).view(*x.shape[:-1], out_features)
 
 
-def _chunks(rows: Tensor, weight: Held, bias: Tensor | None, n: int) -> Tensor:
+def in_chunks(rows: Tensor, weight: Held, bias: Tensor | None, n: int) -> Tensor:
+    """x [M, K] by n rows of a weight, unpacked part by part: [M, n], in bfloat16 or float32."""
     rows = loopable(rows)
     out, step = rows.new_empty(len(rows), n), chunk_rows(rows.shape[1])
     added = None if bias is None else bias.to(rows.dtype)
