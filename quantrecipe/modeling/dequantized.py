@@ -40,5 +40,9 @@ class DequantizedFolder(ModelFolder):
         return weight.t().contiguous() if module in self.transposed else weight
 
     def mapped(self, name: str) -> torch.Tensor:
-        """As ``tensor``: what is computed lies in no file."""
-        return self.tensor(name)
+        """A plain tensor as it lies in its file; what is computed lies in none."""
+        return super().mapped(name) if self.is_verbatim(name) else self.tensor(name)
+
+    def is_verbatim(self, name: str) -> bool:
+        """Whether the tensor is stored as such."""
+        return name in self.stored and name in self

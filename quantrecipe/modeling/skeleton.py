@@ -172,14 +172,15 @@ class Skeleton:
     def _loaded(
         self, name: str, expected: torch.Tensor | None, dtype: torch.dtype | None, device: str
     ) -> torch.Tensor:
-        """A copy, made once."""
+        """In memory of its own, copied once."""
         tensor = self.read(name, mapped=True)
         if expected is not None and tensor.shape != expected.shape:
             raise ModelError(
                 f"tensor {name} has the wrong shape", value=list(tensor.shape), limit=f"{list(expected.shape)}"
             )
         wanted = self._dtype_of(name, dtype) if tensor.is_floating_point() else None
-        return tensor.to(device, wanted or tensor.dtype, copy=True)
+        lies_in_file = name in self._names.whole and self.folder.is_verbatim(self._names.whole[name])
+        return tensor.to(device, wanted or tensor.dtype, copy=lies_in_file)
 
     def _dtype_of(self, name: str, dtype: torch.dtype | None) -> torch.dtype | None:
         """``dtype``, but what the library keeps in fp32 (DeepSeek's correction of its routers) stays so."""

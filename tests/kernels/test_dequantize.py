@@ -12,7 +12,7 @@ from places import call, cases, generator, numbers
 from quantrecipe.errors import BackendError
 from quantrecipe.kernels.cuda.layout import PLANES, pack_units
 
-SHAPES = [(16, 64, 0), (33, 192, 64), (5, 96, 48), (17, 130, 0), (3, 80, 20), (40, 77, 11)]
+SHAPES = [(16, 64, 0), (33, 192, 64), (5, 96, 48), (17, 130, 0), (3, 80, 20), (40, 77, 11), (19, 70, 1)]
 QUICK = {(torch.float16, 4, True), (torch.bfloat16, 3, False)}
 CASES = list(product((torch.float16, torch.bfloat16), PLANES, (True, False)))
 

@@ -7,6 +7,7 @@ import ctypes
 import torch
 
 from quantrecipe.kernels.catalog import variant
+from quantrecipe.kernels.cuda.groups import beside, has_reciprocal, reciprocal, unpacked
 from quantrecipe.kernels.cuda.launch import blocks, integer, launch, scalar_name
 from quantrecipe.kernels.cuda.layout import COLUMNS, ROWS
 from quantrecipe.kernels.cuda.quantize import is_aligned
@@ -26,29 +27,22 @@ def dequantize(
     in_features: int,
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    """As ops/schemas.py: code times scale in the scales' type, one rounding, then ``dtype``."""
+    """As ops/schemas.py: code times scale in the scales' type, one rounding, then ``dtype``; groups of 1 by torch."""
     check_bits(num_bits)
     rows, groups = scales.shape[0], group_count(in_features, group_size)
     check_scales(scales, rows, groups)
     if scales.dtype not in (torch.float16, torch.bfloat16):
         scales = scales.to(dtype)
-    zeros = _beside(zero_points, scales)
+    zeros, size = beside(zero_points, scales), in_features // groups
+    if groups > 1 and not has_reciprocal(size, in_features):
+        return unpacked(packed, scales, zeros, num_bits, in_features).to(dtype)
     weight = torch.empty(rows, in_features, dtype=scales.dtype, device=packed.device)
     kernel = variant("dequantize", SCALAR=scalar_name(scales.dtype), BITS=num_bits)
     units = blocks(rows, ROWS) * blocks(in_features, COLUMNS)
-    size = in_features // groups
     launch(
         kernel, (blocks(units, WARPS),), 32 * WARPS, 0, packed, scales, zeros, weight,
         *map(integer, (rows, in_features, groups, scales.stride(0), scales.stride(1))),
-        ctypes.c_uint(0 if groups == 1 else blocks(2**32, size)),
+        ctypes.c_uint(reciprocal(0 if groups == 1 else size)),
         integer(int(groups == 1 or size % 16 == 0)), integer(int(is_aligned(weight))),
     )  # fmt: skip
     return weight.to(dtype)
-
-
-def _beside(zero_points: torch.Tensor | None, scales: torch.Tensor) -> torch.Tensor | None:
-    """Zero points in the scales' type and strides; None = symmetric."""
-    if zero_points is None or not zero_points.numel():
-        return None
-    same = zero_points.dtype == scales.dtype and zero_points.stride() == scales.stride()
-    return zero_points if same else torch.empty_like(scales).copy_(zero_points)

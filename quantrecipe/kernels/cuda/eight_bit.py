@@ -8,16 +8,10 @@ import torch
 
 from quantrecipe.errors import BackendError
 from quantrecipe.kernels.catalog import variant
+from quantrecipe.kernels.cuda.groups import has_reciprocal, reciprocal
 from quantrecipe.kernels.cuda.launch import integer, launch, scalar_name
 from quantrecipe.kernels.cuda.select import W4A8, W8A8, Pick, Tile, device_of, pick_eight_bit
-from quantrecipe.kernels.cuda.weight_only import (
-    SIXTEEN_BITS,
-    as_type,
-    check_units,
-    has_reciprocal,
-    padded,
-    reciprocal,
-)
+from quantrecipe.kernels.cuda.weight_only import SIXTEEN_BITS, as_type, check_units, padded
 from quantrecipe.kernels.cuda.workspace import counters, partial_sums
 from quantrecipe.kernels.ops.checks import check_inputs, group_count
 from quantrecipe.kernels.ops.library import implement

@@ -11,8 +11,9 @@ from torch.nn.functional import linear, pad
 from quantrecipe.errors import BackendError
 from quantrecipe.kernels.catalog import variant
 from quantrecipe.kernels.cuda.dequantize import dequantize
+from quantrecipe.kernels.cuda.groups import beside, has_reciprocal, reciprocal, unpacked
 from quantrecipe.kernels.cuda.launch import integer, launch, scalar_name
-from quantrecipe.kernels.cuda.layout import COLUMNS, PLANES, unpack_units
+from quantrecipe.kernels.cuda.layout import COLUMNS
 from quantrecipe.kernels.cuda.select import GEMV_OUTPUTS, GEMV_WARPS, Pick, Tile, device_of, pick_weight_only
 from quantrecipe.kernels.cuda.workspace import counters, partial_sums
 from quantrecipe.kernels.ops.checks import check_bits, check_scales, group_count
@@ -68,19 +69,14 @@ class Product:
         if not m:
             return self.x.new_empty(0, n)
         if self.x.dtype not in SIXTEEN_BITS or not has_reciprocal(self.group_size, k):
-            return linear(self.x, self._unpacked(), as_type(self.bias, self.x.dtype))
+            scales = self.scales.to(self.x.dtype)
+            weight = unpacked(self.packed, scales, self.zeros, self.num_bits, k)
+            return linear(self.x, weight, as_type(self.bias, self.x.dtype))
         pick = pick_weight_only(m, n, k, self.group_size, device_of(self.x.device))
         if pick.kernel == "dequantize":
             weight = dequantize(self.packed, self.scales, self.zeros, self.num_bits, self.group_size, k, self.x.dtype)
             return linear(self.x, weight, as_type(self.bias, self.x.dtype))
         return self._gemv(pick) if pick.tile is None else self._gemm(pick, pick.tile)
-
-    def _unpacked(self) -> Tensor:
-        """The weight in x's dtype by torch, for what no kernel takes."""
-        (_, k), n, dtype = self.x.shape, len(self.scales), self.x.dtype
-        codes = unpack_units(self.packed, PLANES[self.num_bits], n, k).to(dtype).view(*self.scales.shape, -1)
-        zeros = 2.0 ** (self.num_bits - 1) if self.zeros is None else self.zeros.to(dtype).unsqueeze(2)
-        return ((codes - zeros) * self.scales.to(dtype).unsqueeze(2)).view(n, k)
 
     def _gemv(self, pick: Pick) -> Tensor:
         x, (tiles, splits) = padded(self.x, COLUMNS), pick.grid
@@ -113,16 +109,6 @@ class Product:
         return [integer(size) for size in sizes]
 
 
-def has_reciprocal(group_size: int, columns: int) -> bool:
-    """Whether ``reciprocal`` finds every column's group: the error of the last is under 1."""
-    return group_size != 1 and group_size * columns < 2**32
-
-
-def reciprocal(group_size: int) -> int:
-    """ceil(2^32 / size), whose product with a column has its group in the upper word; 0 = one group."""
-    return -(-(2**32) // group_size) if group_size else 0
-
-
 def padded(x: Tensor, multiple: int) -> Tensor:
     """x with columns of zeros up to a multiple of ``multiple``: a copy where it lacks some."""
     spare = -x.shape[1] % multiple
@@ -132,10 +118,3 @@ def padded(x: Tensor, multiple: int) -> Tensor:
 def as_type(part: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     """Dense, in ``dtype``."""
     return None if part is None else part.to(dtype).contiguous()
-
-
-def beside(zeros: Tensor | None, scales: Tensor) -> Tensor | None:
-    """Zero points in the scales' type and strides, copied only where they differ."""
-    if zeros is None or (zeros.dtype == scales.dtype and zeros.stride() == scales.stride()):
-        return zeros
-    return torch.empty_like(scales).copy_(zeros)
