@@ -43,7 +43,7 @@ def models(quantized: Path, original: Path, pairs: int) -> str:
 
     loaded, marks = [], [anonymous_memory() or 0]
     for folder in (quantized, original):
-        loaded.append(serve(folder, "cpu"))
+        loaded.append(serve(folder))
         give_back()
         marks.append(anonymous_memory() or 0)
     tokens = torch.arange(100, 164).unsqueeze(0)

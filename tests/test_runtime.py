@@ -15,10 +15,11 @@ from click.testing import CliRunner
 
 from quantrecipe.plugins.native.rounding import fake_quantize_inputs
 from quantrecipe.runner.cli import cli
-from quantrecipe.runner.foreign import scorer_of
 from quantrecipe.runner.progress import Quiet
-from quantrecipe.runner.quantized import open_dequantized
-from quantrecipe.runner.serving import serve
+from quantrecipe.runner.quantized import open_dequantized, round_activations
+from quantrecipe.runner.scorers import Streamed
+from quantrecipe.runner.serving import Service, serve, stream
+from quantrecipe.runner.stored_rounding import stored_rounding
 from quantrecipe.runtime.layers import QuantLinear
 from quantrecipe.runtime.load import Loaded
 from quantrecipe.schemes import QuantizationArgs
@@ -35,17 +36,23 @@ IN_FP16 = 1e-3
 
 def plain_logits(folder: Path, given: torch.Tensor) -> torch.Tensor:
     """Dequantized block by block in fp32, inputs rounded by tensor operations."""
-    scorer = scorer_of(folder, "cpu", torch.float32)
+    stored, skeleton = open_dequantized(folder, torch.float32)
+    round_activations(stored, skeleton, stored_rounding(stored, skeleton))
+    scorer = Streamed(skeleton, dtype=torch.float32)
     scorer.run(given, Quiet())
     return scorer.logits(0, 0, given.shape[1])
 
 
 def check_logits(folder: Path, limit: float = 1e-4) -> Loaded:
-    loaded, given = serve(folder, "cpu", dtype=torch.float32), tokens(2, 24, seed=3)
+    loaded, given = serve(folder, Service(dtype=torch.float32)), tokens(2, 24, seed=3)
     with torch.inference_mode():
         found = loaded.model(given).logits
     wanted = plain_logits(folder, given)
     assert float((found - wanted).norm() / wanted.norm()) < limit
+    scorer = stream(folder, Service(dtype=torch.float32))
+    scorer.run(given, Quiet())
+    torch.testing.assert_close(scorer.logits(0, 0, given.shape[1]), found, rtol=1e-4, atol=1e-4)
+    scorer.close()
     return loaded
 
 
@@ -104,7 +111,7 @@ def test_inputs_are_rounded_as_the_config_says(
 
 def test_one_layer_gives_what_its_inputs_rounding_says(model: Path, tmp_path: Path) -> None:
     quantize(model, tmp_path, {"main": {"scheme": "w8a8", "method": "rtn"}})
-    layer = serve(tmp_path, "cpu", dtype=torch.float32).model.get_submodule("model.layers.0.mlp.up_proj")
+    layer = serve(tmp_path, Service(dtype=torch.float32)).model.get_submodule("model.layers.0.mlp.up_proj")
     weight = open_dequantized(tmp_path, torch.float32)[0].tensor("model.layers.0.mlp.up_proj.weight")
     for rows in (1, 5, 70):
         x = torch.randn(rows, 64)
@@ -128,7 +135,7 @@ def test_what_other_tools_write(model: Path, tmp_path: Path, kind: str) -> None:
     if kind != "int8":
         assert paths(check_logits(tmp_path / "out", IN_FP16)) == {"weight-only"}
         return
-    loaded = serve(tmp_path / "out", "cpu", dtype=torch.float32)
+    loaded = serve(tmp_path / "out", Service(dtype=torch.float32))
     assert paths(loaded) == {"llm-int8"}
 
 
@@ -150,7 +157,7 @@ def test_act_order_is_undone_at_load(model: Path, tmp_path: Path) -> None:
 
 def test_a_model_in_16_bits_decodes_with_a_cache(model: Path, tmp_path: Path) -> None:
     quantize(model, tmp_path, {"main": {"scheme": "w4a16-g32", "method": "rtn"}})
-    loaded, given = serve(tmp_path, "cpu", dtype=torch.bfloat16), tokens(1, 12, seed=4)
+    loaded, given = serve(tmp_path, Service(dtype=torch.bfloat16)), tokens(1, 12, seed=4)
     with torch.inference_mode():
         whole = loaded.model(given).logits
         first = loaded.model(given[:, :-1], use_cache=True)
@@ -215,15 +222,15 @@ PROBE = """
 import sys, threading, time
 from pathlib import Path
 from quantrecipe.runner.meter import anonymous_memory
-from quantrecipe.runner.serving import serve
+from quantrecipe.runner.serving import Service, serve
 peak = [0]
 def watch():
     while True:
         peak[0] = max(peak[0], anonymous_memory()); time.sleep(0.002)
-serve(Path(sys.argv[2]), "cpu")  # what libraries keep
+serve(Path(sys.argv[2]))  # what libraries keep
 before = anonymous_memory()
 threading.Thread(target=watch, daemon=True).start()
-loaded = serve(Path(sys.argv[1]), "cpu")
+loaded = serve(Path(sys.argv[1]))
 print(peak[0] - before, loaded.weight_bytes)
 """
 
@@ -232,7 +239,7 @@ def test_loading_never_holds_the_weights_in_16_bits(tmp_path: Path, written: Pat
     from transformers import AutoModelForCausalLM, LlamaConfig
 
     config = LlamaConfig(
-        vocab_size=40000, hidden_size=512, intermediate_size=1536, num_hidden_layers=10, num_attention_heads=8,
+        vocab_size=24000, hidden_size=512, intermediate_size=1536, num_hidden_layers=10, num_attention_heads=8,
         tie_word_embeddings=True,
     )  # fmt: skip
     AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(tmp_path / "model")
@@ -242,7 +249,7 @@ def test_loading_never_holds_the_weights_in_16_bits(tmp_path: Path, written: Pat
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     peak, held = map(int, output.split())
-    embedding = 2 * 40000 * 512
+    embedding = 2 * 24000 * 512
     blocks = (tmp_path / "model" / "model.safetensors").stat().st_size - embedding
     assert held < 0.3 * blocks + embedding
     assert peak < held + 16 * 512 * 1536  # what is held, and one layer on its way; the embedding once

@@ -19,7 +19,8 @@ from quantrecipe.plugins.native.transforms.fold import Writer
 from quantrecipe.plugins.native.transforms.reorder import junctions, reorder
 from quantrecipe.plugins.native.transforms.wiring import wirings
 from quantrecipe.runner.progress import Quiet
-from quantrecipe.runner.quantized import streamed
+from quantrecipe.runner.quantized import Rounded
+from quantrecipe.runner.serving import Service, stream
 from tests.test_transforms_runs import STATIC, job_with
 from tests.transform_jobs import Uneven
 
@@ -83,7 +84,7 @@ def test_what_is_written_reads_back_with_a_scale_a_cluster(family: str, tmp_path
         assert 2 <= len(torch.unique(scale)) <= 4
         if layer.name.endswith(("down_proj", "fc2")):  # its clusters lie side by side
             assert int((scale[1:] != scale[:-1]).sum()) == len(torch.unique(scale)) - 1
-    scorer = streamed(checkpoint.path, job.plan, "cpu", torch.float32)
+    scorer = stream(checkpoint.path, Service("cpu", Rounded.of(job.plan), torch.float32))
     scorer.run(job.witness, Quiet())
     logits = scorer.logits(0, 0, job.witness.shape[1])
     torch.testing.assert_close(logits, checkpoint.witness_logits, rtol=1e-4, atol=1e-5)

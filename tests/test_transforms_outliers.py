@@ -16,8 +16,9 @@ from quantrecipe.recipe import Calibration, Perplexity, Recipe
 from quantrecipe.runner.calibration import calibration_tokens
 from quantrecipe.runner.evaluate import evaluation_windows, score
 from quantrecipe.runner.progress import Quiet
-from quantrecipe.runner.quantized import streamed
+from quantrecipe.runner.quantized import Rounded
 from quantrecipe.runner.scorers import Streamed
+from quantrecipe.runner.serving import Service, stream
 from tests.native_jobs import Silent
 from tools.inject_outliers import inject
 
@@ -40,7 +41,8 @@ def loss(
     out.mkdir(parents=True)
     job = Job(recipe, model, out, plan, calibration, windows[:1, :32], form, "cpu", Silent())
     NativeBackend().quantize(job)
-    scores = score(Streamed(skeleton), streamed(out, plan, "cpu", skeleton.dtype), windows, Quiet())
+    quantized = stream(out, Service("cpu", Rounded.of(plan), skeleton.dtype))
+    scores = score(Streamed(skeleton), quantized, windows, Quiet())
     return float((scores.quantized - scores.original).mean())
 
 

@@ -28,8 +28,9 @@ from quantrecipe.recipe import Recipe
 from quantrecipe.runner.evaluate import checked
 from quantrecipe.runner.intervals import Interval, mean_interval
 from quantrecipe.runner.losses import compare
-from quantrecipe.runner.quantized import streamed
+from quantrecipe.runner.quantized import Rounded
 from quantrecipe.runner.scorers import Streamed
+from quantrecipe.runner.serving import Service, stream
 
 #: Tokens whose logits the backend keeps to prove the checkpoint; not needed here.
 WITNESS = 16
@@ -134,7 +135,7 @@ class MixMeter:
             began = time.perf_counter()
             plan = self._quantize(chosen, out)
             quantized = time.perf_counter()
-            scorer = streamed(out, plan, self.device, self._original.dtype)
+            scorer = stream(out, Service(self.device, Rounded.of(plan), self._original.dtype))
             self.progress.start("measure the mix", len(scorer.skeleton.blocks))
             scorer.run(self.windows, self.progress)
             scores = checked(compare(self._original, scorer, self.windows, self.progress))

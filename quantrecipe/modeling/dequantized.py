@@ -33,9 +33,9 @@ class DequantizedFolder(ModelFolder):
 
     def tensor(self, name: str) -> torch.Tensor:
         """A plain tensor, or a dequantized weight."""
-        module = name.removesuffix(".weight")
-        if module not in self.modules or module == name:
+        if self.is_verbatim(name):
             return super().tensor(name)
+        module = name.removesuffix(".weight")
         weight = self.reader.decode(self.stored, module).weight(self.product)
         return weight.t().contiguous() if module in self.transposed else weight
 
@@ -45,4 +45,5 @@ class DequantizedFolder(ModelFolder):
 
     def is_verbatim(self, name: str) -> bool:
         """Whether the tensor is stored as such."""
-        return name in self.stored and name in self
+        module = name.removesuffix(".weight")
+        return module not in self.modules or module == name

@@ -8,18 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 
 from quantrecipe.errors import DamageError, ModelError
-from quantrecipe.modeling.adapter import attach_adapter
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.formats import READERS, method_of, quantization_config, reader_of
-from quantrecipe.modeling.formats.compressed_config import matches
 from quantrecipe.modeling.skeleton import Skeleton
-from quantrecipe.plugins.native.kv_cache import cached_attention
-from quantrecipe.runner.quantized import Rounded, open_dequantized, round_activations
-from quantrecipe.runner.scorers import Loaded, Scorer, Streamed
-from quantrecipe.schemes import QuantizationArgs
+from quantrecipe.runner.scorers import Loaded, Scorer
+from quantrecipe.runner.serving import Service, stream
 
 
 def scorer_of(
@@ -34,63 +29,9 @@ def scorer_of(
     note: takes a line for what the checkpoint claims and that is not scored.
     """
     stored = ModelFolder.open(folder)
-    config = quantization_config(stored.config, folder)
-    if method_of(config) not in READERS:
+    if method_of(quantization_config(stored.config, folder)) not in READERS:
         return _loaded(folder, device, dtype, trust_remote_code)
-    dequantized, skeleton = open_dequantized(folder, dtype, trust_remote_code)
-    cache = stored_cache(config, dequantized.stored, skeleton, note)
-    round_activations(dequantized, skeleton, Rounded(stored_inputs(config, skeleton), cache))
-    attach_adapter(skeleton.model, folder)
-    return Streamed(skeleton, device, dtype)
-
-
-def stored_inputs(config: dict[str, Any], skeleton: Skeleton) -> dict[str, QuantizationArgs]:
-    """How compressed-tensors' config says that the inputs of each module are rounded."""
-    found: dict[str, QuantizationArgs] = {}
-    for group in (config.get("config_groups") or {}).values():
-        if not group.get("input_activations"):
-            continue
-        args = _args(group["input_activations"])
-        for info in skeleton.linears():
-            targets, ignored = group.get("targets", []), config.get("ignore") or []
-            wanted = any(target == info.kind or matches(target, info.name) for target in targets)
-            if wanted and not any(matches(target, info.name) for target in ignored):
-                found[info.name] = args
-    return found
-
-
-def _args(stored: dict[str, Any]) -> QuantizationArgs:
-    """Of what a config says, the part that tells how numbers are rounded."""
-    known = {key: stored.get(key) for key in QuantizationArgs.model_fields}
-    return QuantizationArgs.model_validate({key: value for key, value in known.items() if value is not None})
-
-
-def stored_cache(
-    config: dict[str, Any], stored: ModelFolder, skeleton: Skeleton, note: Callable[[str], None]
-) -> QuantizationArgs | None:
-    """How a config says that keys and values are rounded; None where that is not scored, and a line that says why."""
-    scheme = config.get("kv_cache_scheme")
-    if not scheme:
-        return None
-    try:
-        args = _args(scheme)
-    except (ValidationError, AttributeError, TypeError):
-        note(f"{_UNSCORED}: this scheme is not known")
-        return None
-    wanted = [f"{block.name}.{name}" for block in skeleton.blocks for name in cached_attention(block.module)]
-    scales = [] if args.dynamic else [f"{name}.{part}_scale" for name in wanted for part in ("k", "v")]
-    missing = [name for name in scales if name not in stored]
-    if not wanted or args.strategy not in ("tensor", "token", "group", "attn_head"):
-        note(f"{_UNSCORED}: {f'strategy {args.strategy} is not known' if wanted else 'no attention takes a cache'}")
-        return None
-    if missing:
-        note(f"{_UNSCORED}: {len(missing)} of {len(scales)} scales are missing, such as {missing[0]}")
-        return None
-    return args
-
-
-#: How an engine serves what the report does not show.
-_UNSCORED = "kv_cache_scheme is not scored, keys and values stay as computed"
+    return stream(folder, Service(device, None, dtype, trust_remote_code, note))
 
 
 def _loaded(folder: Path, device: str, dtype: torch.dtype, trust_remote_code: bool) -> Loaded:

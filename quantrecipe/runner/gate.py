@@ -12,7 +12,6 @@ import torch
 
 from quantrecipe.errors import DamageError, QuantRecipeError
 from quantrecipe.modeling.folder import ModelFolder
-from quantrecipe.modeling.formats import quantization_config
 from quantrecipe.modeling.skeleton import Skeleton
 from quantrecipe.modeling.stream import compute_dtype
 from quantrecipe.plugins.contract import Progress
@@ -32,7 +31,7 @@ from quantrecipe.runner.preflight import choose_device, position_limit
 from quantrecipe.runner.results import gated
 from quantrecipe.runner.scorers import Streamed
 from quantrecipe.runner.served import Served
-from quantrecipe.runner.serving import servable, serve
+from quantrecipe.runner.serving import Service, servable, serve
 from quantrecipe.runner.tasks import check_tasks
 from quantrecipe.runner.tokens import load_tokenizer
 
@@ -147,9 +146,7 @@ def _served(run: Gating) -> Served:
     folder, trusted = run.request.folder, run.request.trust_remote_code
     if not servable(folder):
         return Served(partial(_by_transformers, folder, run.device, trusted))
-    config = quantization_config(ModelFolder.open(folder).config, folder)
-    load = partial(serve, folder, run.device, dtype=run.dtype, trust_remote_code=trusted)
-    return Served(load, texts=config.get("kv_cache_scheme") is None)
+    return Served(partial(serve, folder, Service(run.device, None, run.dtype, trusted)))
 
 
 def _by_transformers(folder: Path, device: str, trust_remote_code: bool) -> Any:

@@ -13,7 +13,8 @@ import torch
 from quantrecipe.errors import ModelError
 from quantrecipe.modeling.heap import give_back
 from quantrecipe.runner.meter import anonymous_memory
-from quantrecipe.runner.serving import serve
+from quantrecipe.runner.quantized_cache import cache_bytes
+from quantrecipe.runner.serving import Service, serve
 from quantrecipe.runner.tokens import bos_token, load_tokenizer
 from quantrecipe.runtime.load import Loaded
 
@@ -34,6 +35,8 @@ class Written:
 
     prompt_rate: tokens taken in. rate: tokens written after the first; None where there are none. weight_bytes: of
     all that the loaded model holds. resident: anonymous memory that loading it took; None where it is not known.
+    cache: how keys and values are kept. cache_bytes: of a token in all layers; None where that is not known.
+    notes: what the config claims and is not done.
     """
 
     model: str
@@ -47,6 +50,9 @@ class Written:
     dtype: str
     device: str
     paths: list[dict[str, Any]]
+    cache: str
+    cache_bytes: float | None
+    notes: list[str]
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -58,11 +64,12 @@ def write(folder: Path, asked: Asked, device: str, trust_remote_code: bool = Fal
     tokenizer = load_tokenizer(folder, trust_remote_code)
     prompt = prompt_tokens(tokenizer, asked.prompt)
     before = anonymous_memory()
-    loaded = serve(folder, device, trust_remote_code=trust_remote_code)
+    notes: list[str] = []
+    loaded = serve(folder, Service(device, trust_remote_code=trust_remote_code, note=notes.append))
     give_back()
     after = anonymous_memory()
     check_length(loaded, prompt, asked)
-    _warm_up(loaded.model, prompt.to(device))
+    held = _warm_up(loaded.model, prompt.to(device))
     times: list[float] = []
     found = list(_timed(tokens_of(loaded.model, prompt.to(device), asked, end_tokens(folder, loaded)), times))
     return Written(
@@ -77,6 +84,9 @@ def write(folder: Path, asked: Asked, device: str, trust_remote_code: bool = Fal
         dtype=str(loaded.dtype).removeprefix("torch."),
         device=device,
         paths=loaded.to_json(),
+        cache=loaded.cache,
+        cache_bytes=held,
+        notes=notes,
     )
 
 
@@ -131,11 +141,16 @@ def choose(logits: torch.Tensor, temperature: float, random: torch.Generator) ->
     return int(torch.multinomial(torch.softmax(logits / temperature, -1), 1, generator=random))
 
 
-def _warm_up(model: Any, prompt: torch.Tensor) -> None:
-    """A few tokens and one more, so that loops are compiled and libraries loaded before the clock runs."""
+def _warm_up(model: Any, prompt: torch.Tensor) -> float | None:
+    """A few tokens and one more, so that loops are compiled and libraries loaded before the clock runs.
+
+    Returns the bytes that the cache keeps of a token; None where that is not known.
+    """
+    past = None
     for given in (prompt[:, :16], prompt[:, :1]):
         with torch.inference_mode():
-            model(given, use_cache=True, logits_to_keep=1)
+            past = model(given, past_key_values=past, use_cache=True, logits_to_keep=1).past_key_values
+    return cache_bytes(past)
 
 
 def _timed(tokens: Iterator[int], times: list[float]) -> Iterator[int]:

@@ -44,10 +44,11 @@ def subject_of(
 def quantized_scorer(prepared: Prepared, checkpoint: Checkpoint) -> Scorer:
     """The saved checkpoint: streamed by a reader written apart from the writer, or loaded by its backend."""
     if _reads(checkpoint):
-        from quantrecipe.runner.quantized import streamed
+        from quantrecipe.runner.quantized import Rounded
+        from quantrecipe.runner.serving import Service, stream
 
         dtype = compute_dtype(prepared.skeleton.dtype, prepared.device)
-        return streamed(checkpoint.path, prepared.plan, prepared.device, dtype)
+        return stream(checkpoint.path, Service(prepared.device, Rounded.of(prepared.plan), dtype))
     vocabulary = int(prepared.skeleton.model.config.get_text_config().vocab_size)
     model = prepared.backend.load(checkpoint.path, prepared.device)
     return Loaded(model, vocabulary, prepared.skeleton.dtype, prepared.device)
@@ -58,12 +59,11 @@ def served(prepared: Prepared, checkpoint: Checkpoint, trust_remote_code: bool) 
     if not _reads(checkpoint):
         return Served(partial(prepared.backend.load, checkpoint.path, prepared.device))
     from quantrecipe.runner.quantized import Rounded
-    from quantrecipe.runner.serving import serve
+    from quantrecipe.runner.serving import Service, serve
 
     dtype = compute_dtype(prepared.skeleton.dtype, prepared.device)
-    rounded = Rounded.of(prepared.plan)
-    load = partial(serve, checkpoint.path, prepared.device, rounded, dtype, trust_remote_code)
-    return Served(load, texts=rounded.kv_cache is None)
+    how = Service(prepared.device, Rounded.of(prepared.plan), dtype, trust_remote_code)
+    return Served(partial(serve, checkpoint.path, how))
 
 
 def _reads(checkpoint: Checkpoint) -> bool:

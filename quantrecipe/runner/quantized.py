@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from quantrecipe.errors import DamageError
-from quantrecipe.modeling.adapter import attach_adapter
 from quantrecipe.modeling.dequantized import DequantizedFolder
 from quantrecipe.modeling.plan import Plan
 from quantrecipe.modeling.skeleton import Skeleton
@@ -21,7 +22,6 @@ from quantrecipe.plugins.native.kv_cache import (
     seen_by_transformers,
 )
 from quantrecipe.plugins.native.rounding import Fixed
-from quantrecipe.runner.scorers import Streamed
 from quantrecipe.schemes import QuantizationArgs
 
 
@@ -75,18 +75,28 @@ def round_activations(
 ) -> None:
     """Make the model round what it computes with, for good; static scales come from the folder."""
     for name, args in rounded.inputs.items():
-        rounding = Rounding(args, None if args.dynamic else static_scale(folder, f"{name}.input"))
-        apply_scheme(skeleton.model.get_submodule(name), rounding, as_transformers)
-    if rounded.kv_cache is None:
-        return
-    for block in skeleton.blocks:
-        for name, module in cached_attention(block.module).items():
-            if as_transformers and not seen_by_transformers(module):
-                continue
-            cache = KeyValueRounding(rounded.kv_cache)
-            if not rounded.kv_cache.dynamic:
-                cache.fixed = {part: static_scale(folder, f"{block.name}.{name}.{part}") for part in ("k", "v")}
+        apply_scheme(skeleton.model.get_submodule(name), input_rounding(folder, name, args), as_transformers)
+    for module, cache in cache_rounding(folder, skeleton, rounded.kv_cache):
+        if not as_transformers or seen_by_transformers(module):
             apply_kv_scheme(module, cache, as_transformers)
+
+
+def cache_rounding(
+    folder: DequantizedFolder, skeleton: Skeleton, args: QuantizationArgs | None
+) -> Iterator[tuple[nn.Module, KeyValueRounding]]:
+    """Each attention module and how its keys and values are rounded, static scales read; nothing for None."""
+    for block in skeleton.blocks if args is not None else ():
+        assert args is not None
+        for name, module in cached_attention(block.module).items():
+            cache = KeyValueRounding(args)
+            if not args.dynamic:
+                cache.fixed = {part: static_scale(folder, f"{block.name}.{name}.{part}") for part in ("k", "v")}
+            yield module, cache
+
+
+def input_rounding(folder: DequantizedFolder, name: str, args: QuantizationArgs) -> Rounding:
+    """How the inputs of a module are rounded, its static scale read."""
+    return Rounding(args, None if args.dynamic else static_scale(folder, f"{name}.input"))
 
 
 def static_scale(folder: DequantizedFolder, prefix: str) -> Fixed:
@@ -95,11 +105,3 @@ def static_scale(folder: DequantizedFolder, prefix: str) -> Fixed:
     return Fixed(
         folder.stored.tensor(f"{prefix}_scale"), folder.stored.tensor(zero) if zero in folder.stored else None
     )
-
-
-def streamed(path: Path, plan: Plan, device: str, dtype: torch.dtype) -> Streamed:
-    """The saved checkpoint as a scorer, rounding as the plan says and engines do; its adapter applied."""
-    folder, skeleton = open_dequantized(path, dtype)
-    round_activations(folder, skeleton, Rounded.of(plan))
-    attach_adapter(skeleton.model, path)
-    return Streamed(skeleton, device, dtype)

@@ -175,13 +175,27 @@ class ProfileRow(Row):
     frequency: list[ProfileLine]
 
 
+class KernelRow(Row):
+    """What multiplies that many rows of inputs, and why."""
+
+    rows: int
+    kernel: str
+    why: str
+
+
 class RuntimeRow(Row):
-    """How the quantized side was computed for what, and why; layers: how many of them so (null: all)."""
+    """How the quantized side was computed for what, and why; layers: how many of them so (null: all).
+
+    scheme: how their weights are kept (null: dequantized, or by a loader that is not ours). shape: [N, K].
+    """
 
     what: str
     path: str
     why: str
     layers: int | None
+    scheme: str | None = None
+    shape: tuple[int, int] | None = None
+    kernels: list[KernelRow] = Field(default_factory=list)
 
 
 class SuspectRow(Row):

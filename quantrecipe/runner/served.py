@@ -5,29 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from quantrecipe.modeling.skeleton import Skeleton
 from quantrecipe.runner.scorers import TOKENS_A_BATCH, Loaded, Scorer, Streamed
 
 if TYPE_CHECKING:
     from quantrecipe.runtime.load import Loaded as InCodes
 
+_ALL: dict[str, Any] = {"what": "losses", "layers": None, "scheme": None, "shape": None, "kernels": []}
 #: How losses are computed, and why so.
-STREAMED = {
-    "what": "losses",
-    "path": "dequantized, one block at a time",
-    "why": f"about {TOKENS_A_BATCH} tokens a batch: a block is unpacked once for all windows, no other is in memory",
+STREAMED = _ALL | {
+    "path": "one block in memory at a time, its layers as codes",
+    "why": f"unpacked once for about {TOKENS_A_BATCH} tokens a batch, they take as long as a block of plain weights",
 }
-LOADED = {"what": "losses", "path": "as its backend loads it", "why": "no reader here for this format"}
+LOADED = _ALL | {"path": "as its backend loads it", "why": "no reader here for this format"}
 
 
 class Served:
-    """Loads the checkpoint when it is first asked for, once.
+    """Loads the checkpoint when it is first asked for, once. load: gives a model, or what ``runtime.load`` does."""
 
-    load: gives a model, or what ``runtime.load`` does. texts: whether it computes all that the streamed model does;
-    where a KV cache is rounded it does not, and is only timed.
-    """
-
-    def __init__(self, load: Callable[[], Any], texts: bool = True) -> None:
-        self._load, self._texts = load, texts
+    def __init__(self, load: Callable[[], Any]) -> None:
+        self._load = load
         self._found: Any = None
 
     def __call__(self) -> Any:
@@ -44,9 +41,7 @@ class Served:
         return self._found if isinstance(self._found, InCodes) else None
 
     def scorer(self, streamed: Scorer) -> Scorer:
-        """It as a scorer, where it has codes and computes all that ``streamed`` does; else ``streamed``."""
-        if not self._texts:
-            return streamed
+        """It as a scorer, where it has codes; else ``streamed``."""
         model = self()
         if self._codes() is None:
             return streamed
@@ -54,13 +49,23 @@ class Served:
 
     def rows(self, quantized: Scorer) -> list[dict[str, Any]]:
         """How the quantized side was computed, and why, as results.json holds it; layers None = all."""
-        found = [(STREAMED if isinstance(quantized, Streamed) else LOADED) | {"layers": None}]
         codes = self._codes()
-        if codes is not None:
-            what = "tasks, texts, speed" if self._texts else "speed"
-            found += [{"what": what, **row} for row in codes.to_json()]
-        return found
+        whole = [] if codes is None else paths_of(codes.skeleton)
+        losses = paths_of(quantized.skeleton) if isinstance(quantized, Streamed) else []
+        rows = [STREAMED if isinstance(quantized, Streamed) else LOADED]
+        if whole == losses:
+            return [*rows, *({"what": "losses, tasks, texts, speed", **row} for row in losses)]
+        rows += [{"what": "losses", **row} for row in losses]
+        return rows + [{"what": "tasks, texts, speed", **row} for row in whole]
 
     def close(self) -> None:
         """Give the memory back."""
         self._found = None
+
+
+def paths_of(skeleton: Skeleton) -> list[dict[str, Any]]:
+    """How many quantized layers took which path, once they were in memory."""
+    from quantrecipe.runtime.coded import CodedSkeleton
+    from quantrecipe.runtime.explain import as_rows
+
+    return as_rows(skeleton.rows()) if isinstance(skeleton, CodedSkeleton) else []

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from quantrecipe.modeling.adapter import attach, attach_adapter, has_adapter, read_adapter
 from quantrecipe.modeling.dequantized import DequantizedFolder
 from quantrecipe.modeling.folder import ModelFolder
 from quantrecipe.modeling.formats import READERS, method_of, quantization_config
 from quantrecipe.modeling.skeleton import Skeleton
-from quantrecipe.runner.foreign import stored_inputs
-from quantrecipe.runner.quantized import Rounded, round_activations, static_scale
+from quantrecipe.plugins.native.activations import apply_scheme
+from quantrecipe.runner.quantized import Rounded, cache_rounding, input_rounding, round_activations, static_scale
+from quantrecipe.runner.quantized_cache import cache_scheme, keep_rounded
+from quantrecipe.runner.scorers import Streamed
+from quantrecipe.runner.stored_rounding import stored_rounding
+from quantrecipe.runtime.coded import CodedSkeleton, Layer
 from quantrecipe.runtime.layers import Inputs
-from quantrecipe.runtime.load import Loaded, load
+from quantrecipe.runtime.load import Loaded, load_whole, open_skeleton
 from quantrecipe.schemes import QuantizationArgs
-
-#: bitsandbytes' own where the config names none.
-OUTLIERS = 6.0
 
 
 def servable(folder: Path) -> bool:
@@ -28,47 +31,67 @@ def servable(folder: Path) -> bool:
     return method_of(quantization_config(stored.config, folder)) in READERS
 
 
-def serve(
-    folder: Path,
-    device: str,
-    rounded: Rounded | None = None,
-    dtype: torch.dtype | None = None,
-    trust_remote_code: bool = False,
-) -> Loaded:
-    """The model in ``folder``, quantized or not, ready to compute. Raises ModelError.
+@dataclass(frozen=True, slots=True)
+class Service:
+    """How a checkpoint computes. rounded: what it rounds meanwhile; None = what its config says.
 
-    rounded: what is rounded as it computes; None = what its config says. Keys and values are kept as they are.
+    dtype: None = as its config says. note: takes a line for what the config claims and is not done.
     """
-    asked: dict[str, QuantizationArgs] = {} if rounded is None else rounded.inputs
 
-    def kernel_inputs(skeleton: Skeleton, stored: DequantizedFolder) -> Mapping[str, Inputs]:
-        if rounded is None:
-            asked.update(inputs_of(stored, skeleton))
-        given = {name: kernel_input(stored, name, args) for name, args in asked.items()}
-        return {name: one for name, one in given.items() if one is not None}
+    device: str = "cpu"
+    rounded: Rounded | None = None
+    dtype: torch.dtype | None = None
+    trust_remote_code: bool = False
+    note: Callable[[str], None] = lambda line: None
 
-    found = load(folder, device, kernel_inputs, dtype, trust_remote_code)
-    if found.stored is not None:
-        rest = {name: args for name, args in asked.items() if name not in found.rounding}
-        round_activations(found.stored, found.skeleton, Rounded(rest))
+
+def serve(folder: Path, how: Service | None = None) -> Loaded:
+    """The model in ``folder``, quantized or not, all its weights in memory. Raises ModelError."""
+    how = how or Service()
+    skeleton, dtype, rounded = _opened(folder, how)
+    if isinstance(skeleton, CodedSkeleton):
+        _round_inputs(skeleton, rounded)
+    found = load_whole(skeleton, dtype, how.device)
+    if isinstance(skeleton, CodedSkeleton) and rounded.kv_cache is not None:
+        keep_rounded(skeleton.model, cache_rounding(skeleton.codes, skeleton, rounded.kv_cache))
+        found.cache = cache_scheme(rounded.kv_cache)
     return found
 
 
-def inputs_of(stored: DequantizedFolder, skeleton: Skeleton) -> dict[str, QuantizationArgs]:
-    """How the config says that inputs are rounded; LLM.int8()'s among them."""
-    config = quantization_config(stored.config, stored.path)
-    if not any(f"{module}.SCB" in stored.stored for module in stored.modules):
-        return stored_inputs(config, skeleton)
-    threshold = config.get("llm_int8_threshold")
-    args = QuantizationArgs(
-        num_bits=8, strategy="token", dynamic=True,
-        outlier_threshold=float(threshold) if isinstance(threshold, int | float) and threshold > 0 else OUTLIERS,
-    )  # fmt: skip
-    return {
-        info.name: args
-        for info in skeleton.linears()
-        if f"{skeleton.stored_name(f'{info.name}.weight').removesuffix('.weight')}.SCB" in stored.stored
-    }
+def stream(folder: Path, how: Service | None = None) -> Streamed:
+    """The same as a scorer, one block in memory at a time."""
+    how = how or Service()
+    skeleton, dtype, rounded = _opened(folder, how)
+    if isinstance(skeleton, CodedSkeleton):
+        _round_inputs(skeleton, rounded)
+        round_activations(skeleton.codes, skeleton, Rounded({}, rounded.kv_cache))
+    return Streamed(skeleton, how.device, dtype)
+
+
+def _opened(folder: Path, how: Service) -> tuple[Skeleton, torch.dtype, Rounded]:
+    """The architecture with its adapter, what it computes in, and what it rounds."""
+    skeleton, dtype = open_skeleton(folder, how.device, how.dtype, how.trust_remote_code)
+    attach_adapter(skeleton.model, folder)
+    if how.rounded is not None or not isinstance(skeleton, CodedSkeleton):
+        return skeleton, dtype, how.rounded or Rounded()
+    return skeleton, dtype, stored_rounding(skeleton.codes, skeleton, how.note)
+
+
+def _round_inputs(skeleton: CodedSkeleton, rounded: Rounded) -> None:
+    """Inputs are rounded by the product where it does so, else before it."""
+    stored = skeleton.codes
+    factors = read_adapter(stored.path) if has_adapter(stored.path) else {}
+
+    def dress(name: str, layer: Layer) -> None:
+        if name in rounded.inputs and getattr(layer, "inputs", None) is None:
+            apply_scheme(layer, input_rounding(stored, name, rounded.inputs[name]))
+        if name in factors:
+            attach(layer, factors[name])
+
+    found = {name: kernel_input(stored, name, args) for name, args in rounded.inputs.items()}
+    skeleton.inputs = {name: one for name, one in found.items() if one is not None}
+    skeleton.dress = dress
+    round_activations(stored, skeleton, Rounded(rounded.inputs))
 
 
 def kernel_input(stored: DequantizedFolder, name: str, args: QuantizationArgs) -> Inputs | None:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from quantrecipe.kernels import ops
+from quantrecipe.kernels.ops.layouts import Weight
 
 OPS = torch.ops.quantrecipe
 Tensor = torch.Tensor
@@ -53,7 +54,8 @@ class QuantLinear(nn.Module):
     """y = x W^T + bias with W [N, K] as codes. path: the operator that multiplies; why: the reason for it.
 
     weight: what the operator takes (packed codes, int8, float8). scales, zeros: as it takes them. order: int64 [K],
-    the columns in the order of their groups (GPTQ's act-order), or None.
+    the columns in the order of their groups (GPTQ's act-order), or None. held_as: what weight-only codes were packed
+    by, which tells what multiplies.
     """
 
     weight: Tensor
@@ -68,6 +70,7 @@ class QuantLinear(nn.Module):
         self.path, self.why, self.num_bits, self.group_size = path, why, num_bits, group_size
         self.out_features, self.in_features = shape
         self.inputs: Inputs | None = None
+        self.held_as: Weight | None = None
         for name in ("weight", "scales", "zeros", "bias", "order", "sums"):
             self.register_buffer(name, None, persistent=False)
 

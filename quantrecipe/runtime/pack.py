@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from quantrecipe.kernels.ops.checks import WEIGHT_ONLY_BITS
+from quantrecipe.kernels.ops.layouts import Weight
 from quantrecipe.modeling.formats import Decoded
 from quantrecipe.runtime.layers import OPS, Inputs, Path, QuantLinear
 
@@ -37,9 +38,9 @@ def quant_linear(
     if decoded.shape[1] % decoded.scale.shape[1]:
         raise NoKernel("groups of columns that are not all of one size")
     if decoded.codes.is_floating_point():
-        layer = _float8(decoded, inputs)
+        layer = _float8(decoded, inputs, target)
     elif inputs is not None:
-        layer = _int8(decoded, inputs)
+        layer = _int8(decoded, inputs, target)
     else:
         layer = _weight_only(decoded, num_bits, target)
     layer.order = order
@@ -61,7 +62,9 @@ def in_order(decoded: Decoded) -> tuple[Tensor | None, Decoded]:
     return None if side_by_side else order, replace(decoded, codes=sorted_codes, groups=None)
 
 
-def _float8(decoded: Decoded, inputs: Inputs | None) -> QuantLinear:
+def _float8(decoded: Decoded, inputs: Inputs | None, target: Target) -> QuantLinear:
+    if target.device.type == "cuda":
+        raise NoKernel("no float8 product on CUDA yet")
     if decoded.codes.dtype != torch.float8_e4m3fn or decoded.scale.shape[1] != 1:
         raise NoKernel("float8 other than e4m3 with one scale a row")
     if inputs is not None and inputs.kind != "fp8":
@@ -71,7 +74,9 @@ def _float8(decoded: Decoded, inputs: Inputs | None) -> QuantLinear:
     return layer
 
 
-def _int8(decoded: Decoded, inputs: Inputs) -> QuantLinear:
+def _int8(decoded: Decoded, inputs: Inputs, target: Target) -> QuantLinear:
+    if target.device.type == "cuda" and (decoded.shape[1] % 16 or target.dtype == torch.float32):
+        raise NoKernel("on CUDA an 8-bit product takes columns in multiples of 16, and gives 16 bits")
     signed = decoded.codes.dtype == torch.int8
     middle = 0 if signed else 128
     symmetric = decoded.zero is None if signed else _all_equal(decoded.zero, middle)
@@ -97,6 +102,7 @@ def _weight_only(decoded: Decoded, num_bits: int, target: Target) -> QuantLinear
     given = (one if one is None else one.to(target.device) for one in (codes, scales, zero))
     layer.weight, layer.scales, zeros = OPS.repack(*given, bits, group_size, target.dtype)
     layer.zeros = zeros if zeros.numel() else None
+    layer.held_as = Weight(*decoded.shape, bits, group_size, target.dtype, scales.dtype, symmetric=zero is None)
     return layer
 
 

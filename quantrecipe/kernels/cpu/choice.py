@@ -92,8 +92,16 @@ def path_of(kind: str, rows: int) -> str:
 def pick_weight_only(m: int, weight: Weight) -> Pick:
     """For linear_weight_only with x [m, K]."""
     kind, why = pick_layout(weight)
-    bound = "few rows, bound by the weight's bytes" if m <= FEW_ROWS[kind] else "more rows, bound by arithmetic"
-    return Pick(path_of(kind, m), f"{bound}; {why}")
+    return Pick(path_of(kind, m), f"{_bound(kind, m)}; {why}")
+
+
+def pick_eight_bit(operator: str, m: int) -> Pick:
+    """For linear_w8a8 (and linear_llm_int8, whose product of codes it is) and linear_fp8, x [m, K]."""
+    return Pick(path_of(operator, m), _bound(operator, m))
+
+
+def _bound(kind: str, m: int) -> str:
+    return "few rows, bound by the weight's bytes" if m <= FEW_ROWS[kind] else "more rows, bound by arithmetic"
 
 
 def explain_weight_only(weight: Weight) -> list[str]:

@@ -66,8 +66,10 @@ def linear_weight_only(
 def in_chunks(rows: Tensor, weight: Held, bias: Tensor | None, n: int) -> Tensor:
     """x [M, K] by n rows of a weight, unpacked part by part: [M, n], in bfloat16 or float32."""
     rows = loopable(rows)
-    out, step = rows.new_empty(len(rows), n), chunk_rows(rows.shape[1])
-    added = None if bias is None else bias.to(rows.dtype)
+    step, added = chunk_rows(rows.shape[1]), None if bias is None else bias.to(rows.dtype)
+    if step >= n:
+        return torch.nn.functional.linear(rows, weight.weight(0, n, rows.dtype), added)
+    out = rows.new_empty(len(rows), n)
     for a in range(0, n, step):
         b = min(a + step, n)
         part = weight.weight(a, b, rows.dtype)

@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from quantrecipe.errors import BackendError
 from quantrecipe.plugins.native.observers import Observed
-from quantrecipe.plugins.native.rounding import Dims, Fixed, dynamic, fake_quantize, in_groups
+from quantrecipe.plugins.native.rounding import Dims, Fixed, dynamic, from_codes, in_groups, to_codes
 from quantrecipe.schemes import QuantizationArgs
 
 #: What attention modules of transformers call the cache that they are given.
@@ -48,12 +48,18 @@ class KeyValueRounding:
         if part in self.observed:
             self.observed[part].add(values)
             return values
+        return self.values(*self.codes(part, values, as_transformers), values.dtype)
+
+    def codes(self, part: str, values: torch.Tensor, as_transformers: bool = False) -> tuple[torch.Tensor, Fixed]:
+        """What a cache holds of keys or values: codes [batch, heads, tokens, …] and their scales."""
         split = in_groups(values, self.args)
-        fixed = self.fixed.get(part)
-        if fixed is None:
-            fixed = dynamic(split, self.args, _dims(self.args, as_transformers))
-        rounded = fake_quantize(split, self.args, fixed)
-        return rounded.flatten(-2) if self.args.strategy == "group" else rounded
+        fixed = self.fixed.get(part) or dynamic(split, self.args, _dims(self.args, as_transformers))
+        return to_codes(split, self.args, fixed), fixed
+
+    def values(self, codes: torch.Tensor, fixed: Fixed, dtype: torch.dtype) -> torch.Tensor:
+        """What they stand for, [batch, heads, tokens, head size]."""
+        found = from_codes(codes, fixed, dtype)
+        return found.flatten(-2) if self.args.strategy == "group" else found
 
     def tensors(self) -> Iterable[tuple[str, torch.Tensor]]:
         """k_scale, v_scale: [1], or [heads, 1, 1]; int8 zero points where asymmetric."""

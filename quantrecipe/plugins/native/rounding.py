@@ -53,15 +53,24 @@ def dynamic(values: torch.Tensor, args: QuantizationArgs, dims: Dims) -> Fixed:
 
 def fake_quantize(values: torch.Tensor, args: QuantizationArgs, fixed: Fixed) -> torch.Tensor:
     """Values as their codes stand for them, in their own dtype."""
-    scale = fixed.scale.to(values.dtype)
-    scaled = values / scale
+    return from_codes(to_codes(values, args, fixed), fixed, values.dtype)
+
+
+def to_codes(values: torch.Tensor, args: QuantizationArgs, fixed: Fixed) -> torch.Tensor:
+    """Codes: float8, or whole numbers in the values' dtype."""
+    scaled = values / fixed.scale.to(values)
     if fixed.zero is not None:
-        scaled += fixed.zero.to(values.dtype)
+        scaled += fixed.zero.to(values)
     scaled = scaled.clamp_(*limits(args))
-    codes = scaled.to(DTYPES[args.type]).to(values.dtype) if args.type in DTYPES else scaled.round_()
+    return scaled.to(DTYPES[args.type]) if args.type in DTYPES else scaled.round_()
+
+
+def from_codes(codes: torch.Tensor, fixed: Fixed, dtype: torch.dtype) -> torch.Tensor:
+    """What codes stand for, in ``dtype``; codes that are in it already are written over."""
+    found = codes.to(dtype)
     if fixed.zero is not None:
-        codes = codes - fixed.zero.to(values.dtype)
-    return codes.mul_(scale)
+        found = found - fixed.zero.to(found)
+    return found.mul_(fixed.scale.to(found))
 
 
 def in_groups(values: torch.Tensor, args: QuantizationArgs) -> torch.Tensor:

@@ -54,13 +54,18 @@ def generate(  # noqa: PLR0913, PLR0917 - an option each
 
 
 def _lines(one: Written, prompt: str) -> list[str]:
+    from quantrecipe.runner.paths import path_lines, reasons
+
     rate = "" if one.rate is None else f", {one.rate:.1f} tokens/s written"
     resident = "" if one.resident is None else f", {one.resident / 1e6:.1f} MB resident"
-    paths = [f"  {row['layers']} layers {row['path']}: {row['why']}" for row in one.paths]
+    paths = [f"  {row.layers} layers {row.path}: {row.why}" for row in path_lines(one.paths)]
+    paths += [f"    M = {m}: {kernel}, {why}" for kernel, m, why in reasons(one.paths)]
+    cache = "" if one.cache_bytes is None else f", cache {one.cache_bytes / 1e3:.2f} kB a token ({one.cache})"
     return [
         f"== {one.model}, {one.dtype} on {one.device}",
         prompt + one.text,
         f"  prompt of {one.prompt_tokens} tokens at {one.prompt_rate:.1f} tokens/s{rate} ({one.tokens})",
-        f"  weights {one.weight_bytes / 1e6:.1f} MB{resident}",
+        f"  weights {one.weight_bytes / 1e6:.1f} MB{resident}{cache}",
         *(paths or ["  not quantized"]),
+        *(f"  {note}" for note in one.notes),
     ]

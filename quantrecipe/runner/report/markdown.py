@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 
 from quantrecipe.plugins.manager import report_sections
+from quantrecipe.runner.paths import counts, kernel_lines, path_lines, reasons
 from quantrecipe.runner.report.rows import comparison_rows, gate_rows, worst_layers
 from quantrecipe.runner.verdict import percent
 from quantrecipe.units import format_both, format_bytes
@@ -34,6 +35,10 @@ def render(results: Mapping[str, Any], plot: str | None = None) -> str:
         fence=_fence(f"{results['recipe']}{results['command']}"),
         comparison=comparison_rows(results),
         gates=gate_rows(results),
+        paths=path_lines(results.get("runtime", [])),
+        kernels=kernel_lines(results.get("runtime", [])),
+        counts=counts(results.get("runtime", [])),
+        reasons=reasons(results.get("runtime", [])),
         worst=worst_layers(results["layers"]),
         sections=[(title, render_section(results)) for title, render_section in sorted(report_sections().items())],
     )
