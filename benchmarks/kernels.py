@@ -57,7 +57,7 @@ def models(quantized: Path, original: Path, pairs: int) -> str:
         lines.append(f"| {side} | {speed[side]:.1f} | {size:.1f} | {(after - before) / 1e6:.1f} | {path} |")
     lines.append(
         f"\nquantized / original: {ratio:.2f} times the tokens/s (quartiles {low:.2f} and {high:.2f} of {pairs} pairs"
-        f" in turns; prompt of {PROMPT}, {NEW} new); {torch.get_num_threads()} threads,"
+        f" in turns; prompt of {PROMPT}, {NEW} new); threads: {torch.get_num_threads()};"
         f" {time.process_time() - began:.0f} CPU s\n"
     )
     return "\n".join(lines)

@@ -97,6 +97,12 @@ def test_tiles_are_torchs_and_read_back(zeros: str) -> None:
         assert torch.equal(found, case.weight().to(BRAIN))
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+def test_no_rows_give_none(bits: int) -> None:
+    held = repacked(case_of(64, 128, bits, 0, BRAIN, "none"), 0)
+    assert OPS.linear_weight_only(torch.empty(2, 0, 128).bfloat16(), *held, None, bits, 0, 64).shape == (2, 0, 64)
+
+
 def weight(n: int = 128, k: int = 256, bits: int = 4, group: int = 64, **others: object) -> Weight:
     given = {"dtype": BRAIN, "scale_dtype": BRAIN, "symmetric": True} | others
     return Weight(n, k, bits, group, **given)  # type: ignore[arg-type]
@@ -132,8 +138,8 @@ def test_the_choice_is_said_in_a_line_a_range() -> None:
     assert lines[1].startswith("M = 33 and more: unpacked in chunks, torch's product")
     assert [line.split(",")[0] for line in explain_weight_only(weight(bits=8, group=0))] == [
         "M = 1: compiled loop",
-        "M = 2 to 14: torch._weight_int8pack_mm",
-        "M = 15 and more: unpacked in chunks",
+        "M = 2 to 10: torch._weight_int8pack_mm",
+        "M = 11 and more: unpacked in chunks",
     ]
 
 
@@ -166,6 +172,16 @@ def test_fakes_agree_and_compile(bits: int, group: int, zeros: str) -> None:
         lambda x: OPS.linear_weight_only(x, *held, None, bits, group, 64) + 1, fullgraph=True, backend="aot_eager"
     )
     assert torch.equal(compiled(x), OPS.linear_weight_only(x, *held, None, bits, group, 64) + 1)
+
+
+def test_loops_leave_torch_the_threads_that_it_was_given() -> None:
+    """Numba starts OpenMP with every core, for torch as well."""
+    script = (
+        "import torch; torch.set_num_threads(1); from quantrecipe.kernels import ops\n"
+        "from quantrecipe.kernels.cpu.numbers import use_threads; use_threads(); print(torch.get_num_threads())"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "1"
 
 
 ELSEWHERE = """

@@ -23,7 +23,7 @@ INT4, INT8 = "torch._weight_int4pack_mm_for_cpu", "torch._weight_int8pack_mm"
 RANGES: dict[str, tuple[tuple[int, str], ...]] = {
     "planes": ((5, LOOP), (MOST, MANY)),
     "tiles": ((32, INT4), (MOST, MANY)),
-    "bytes": ((1, LOOP), (14, INT8), (MOST, MANY)),
+    "bytes": ((1, LOOP), (10, INT8), (MOST, MANY)),
     "w8a8": ((12, LOOP), (MOST, "torch._int_mm")),
     "fp8": ((7, LOOP), (MOST, MANY)),
 }

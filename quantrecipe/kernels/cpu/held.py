@@ -65,19 +65,19 @@ class Planes:
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
-    """Torch's layout of 4 bits. rest: [N, G], what the grid's shifts lack, or empty."""
+    """Torch's layout of 4 bits. rest: [N, G], what the grid's shifts lack; None = nothing."""
 
     packed: Tensor
     grid: Tensor
-    rest: Tensor
+    rest: Tensor | None
 
     def takes(self, x: Tensor) -> bool:  # noqa: D102
-        return len(x) <= FEW_ROWS["tiles"] and x.dtype == self.grid.dtype == torch.bfloat16
+        return x.shape[0] <= FEW_ROWS["tiles"] and x.dtype == self.grid.dtype == torch.bfloat16
 
     def product(self, x: Tensor, bias: Tensor | None) -> Tensor:  # noqa: D102
-        size = self.packed.shape[1] // len(self.grid)
+        size = self.packed.shape[1] // self.grid.shape[0]
         found = tiles.product(x.contiguous(), self.packed, size, self.grid)
-        if self.rest.numel():
+        if self.rest is not None:
             found += torch.nn.functional.linear(x.view(len(x), -1, size).sum(2), self.rest)
         return found if bias is None else found.add_(bias)
 
@@ -86,7 +86,8 @@ class Tiles:
         part = self.packed[start // width : -(-stop // width)]
         out = part.new_empty(len(part) * width, self.packed.shape[1], dtype=dtype)
         use_threads()
-        tile_loops.dequantize_tiles(raw(part), raw(self.grid), raw(self.rest), start, raw(out))
+        rest = self.grid.new_empty(0, 0) if self.rest is None else self.rest
+        tile_loops.dequantize_tiles(raw(part), raw(self.grid), raw(rest), start, raw(out))
         return out
 
 
@@ -150,11 +151,11 @@ def held(
 def _tiles(
     packed: Tensor, scales: Tensor, zeros: Tensor | None, shape: tuple[int, int], grid: tuple[int, int]
 ) -> Tiles:
-    half = packed.shape[2]
-    if packed.shape[0] * half * 2 != shape[0] or packed.shape[1] != shape[1]:
+    count, columns, half = packed.shape
+    if count * half * 2 != shape[0] or columns != shape[1]:
         raise BackendError("packed codes", value=list(packed.shape), limit=f"tiles of {list(shape)}")
-    if scales.dim() == 2:
+    if scales.shape != (grid[1], grid[0], 2):
         check_scales(scales, *grid)
-        scales, zeros = tiles.grid_of(loopable(scales), zeros)
-    check_scales(scales[..., 0].t(), *grid)
-    return Tiles(packed, scales, scales.new_empty(0, 0) if zeros is None or not zeros.numel() else zeros)
+        scales, rest = tiles.grid_of(loopable(scales), zeros)
+        return Tiles(packed, scales, rest if rest.numel() else None)
+    return Tiles(packed, scales, zeros)

@@ -68,8 +68,14 @@ def _put(array: Array, index: Any, value: Any) -> Any:
 
 
 def use_threads() -> None:
-    """Let compiled loops use as many threads as torch does."""
-    numba.set_num_threads(min(torch.get_num_threads(), _MOST_THREADS))
+    """Let compiled loops use as many threads as torch does; to be called before every parallel loop.
+
+    Numba's OpenMP layer gives torch all threads when it starts: the number that torch was told is put back.
+    """
+    threads = torch.get_num_threads()
+    numba.set_num_threads(min(threads, _MOST_THREADS))
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
 
 
 def loopable(tensor: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ import torch
 from quantrecipe.errors import BackendError
 from quantrecipe.kernels.cpu import byte_loops
 from quantrecipe.kernels.cpu.choice import chunk_rows
-from quantrecipe.kernels.cpu.numbers import loopable, raw
+from quantrecipe.kernels.cpu.numbers import loopable, raw, use_threads
 from quantrecipe.kernels.gptq_block import quantize_columns
 from quantrecipe.kernels.ops.checks import check_bits, check_pack, group_count
 from quantrecipe.kernels.ops.library import implement
@@ -93,6 +93,7 @@ def gptq_block(
     stacked = [
         one if one.dim() == 3 else one.unsqueeze(0) for one in (weight, factor, scales, zero_points, codes, errors)
     ]
+    use_threads()
     for w, u, s, z, c, e in zip(*stacked, strict=True):
         matrix, upper, scale, zero, group = (raw(one.contiguous()) for one in (w, u, s, z, groups))
         quantize_columns(matrix, upper, 0, w.shape[1], scale, zero, group, low, high, raw(c), raw(e))

@@ -145,6 +145,7 @@ def kernel_columns(sweep: Sweep, start: int, stop: int, grid: Grid) -> torch.Ten
 
 def compiled_columns(sweep: Sweep, start: int, stop: int, grid: Grid) -> torch.Tensor:
     """Codes of the columns [start, stop); returns the errors E [N, stop - start] = (w - w_q) / U_jj."""
+    from quantrecipe.kernels.cpu.numbers import use_threads
     from quantrecipe.kernels.gptq_block import quantize_columns
 
     rows = sweep.W.shape[0]
@@ -152,6 +153,7 @@ def compiled_columns(sweep: Sweep, start: int, stop: int, grid: Grid) -> torch.T
     scale, zero = (part.contiguous().numpy() for part in grid.floats(rows))
     W, U, group, codes = (part.numpy() for part in (sweep.W, sweep.U, sweep.group, sweep.codes))
     low, high = map(float, sweep.limits)
+    use_threads()
     quantize_columns(W, U, start, stop, scale, zero, group, low, high, codes, errors.numpy())
     return errors
 
