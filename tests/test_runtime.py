@@ -13,6 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from quantrecipe.kernels.cuda import select
 from quantrecipe.plugins.native.rounding import fake_quantize_inputs
 from quantrecipe.runner.cli import cli
 from quantrecipe.runner.progress import Quiet
@@ -20,8 +21,11 @@ from quantrecipe.runner.quantized import open_dequantized, round_activations
 from quantrecipe.runner.scorers import Streamed
 from quantrecipe.runner.serving import Service, serve, stream
 from quantrecipe.runner.stored_rounding import stored_rounding
+from quantrecipe.runtime.embedding import QuantEmbedding
+from quantrecipe.runtime.explain import explain
 from quantrecipe.runtime.layers import QuantLinear
 from quantrecipe.runtime.load import Loaded
+from quantrecipe.runtime.pack import Target
 from quantrecipe.schemes import QuantizationArgs
 from tests import foreign
 from tests.families import make_model
@@ -253,3 +257,33 @@ def test_loading_never_holds_the_weights_in_16_bits(tmp_path: Path, written: Pat
     blocks = (tmp_path / "model" / "model.safetensors").stat().st_size - embedding
     assert held < 0.3 * blocks + embedding
     assert peak < held + 16 * 512 * 1536  # what is held, and one layer on its way; the embedding once
+
+
+@pytest.mark.parametrize("scheme", ["w8a16", "w8a16-g32", "w8a16-asym"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_embedding_stays_in_bytes(tmp_path: Path, scheme: str, dtype: torch.dtype) -> None:
+    """The rows that a loader dequantizes, to the bit."""
+    source, out = make_model("llama", tmp_path / "model"), tmp_path / "out"
+    groups = {"main": {"scheme": "w4a16-g32", "method": "rtn"}}
+    groups["table"] = {"scheme": scheme, "targets": ["Embedding"], "method": "rtn"}
+    quantize(source, out, groups)
+    loaded = serve(out, Service(dtype=dtype))
+    embedding = loaded.model.get_input_embeddings()
+    assert isinstance(embedding, QuantEmbedding)
+    ids = torch.tensor([[0, 159, 3], [7, 7, 80]])
+    assert torch.equal(embedding(ids), open_dequantized(out, dtype)[0].tensor("model.embed_tokens.weight")[ids])
+    assert embedding.codes.nbytes == 160 * 64
+    assert "rows as codes" in paths(loaded)
+    check_logits(out)
+
+
+def test_kernels_of_a_gpu_are_explained_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(select, "device_of", lambda device: select.Device("H100", 132))
+    layer = QuantLinear("weight-only", "", (4096, 14336), 4, 128)
+    half, full = (Target(torch.device("cuda"), dtype) for dtype in (torch.float16, torch.float32))
+    assert [explain(layer, m, half).kernel for m in (1, 8, 16, 2048)] == [
+        "gemv_wNa16", "gemv_wNa16", "gemm_wNa16", "dequantize",
+    ]  # fmt: skip
+    assert "eight rows cost as one" in explain(layer, 1, half).why
+    assert explain(layer, 1, full).kernel == "torch's product"
+    assert explain(QuantLinear("w8a8", "", (4096, 4096), 8), 1, half).kernel == "gemm_w8a8"

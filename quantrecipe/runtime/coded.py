@@ -36,7 +36,6 @@ class CodedSkeleton(Skeleton):
         self.dress: Callable[[str, Layer], None] = lambda name, layer: None
         self.taken: dict[str, Taken] = {}
         self._plain: dict[str, nn.Module] = {}
-        self._tables: dict[str, QuantEmbedding] = {}
         self._passed = 0
         split = {part for parts in self.fused.values() for part in parts}
         matrices = [one for one in self.linears() if one.kind != "Other" and f"{one.name}.weight" not in split]
@@ -57,8 +56,6 @@ class CodedSkeleton(Skeleton):
     def release(self, prefix: str) -> None:
         """As a skeleton's; the modules of the architecture are in their places again."""
         for name in [name for name in self._plain if _under(name, prefix)]:
-            layer = self.model.get_submodule(name)
-            self._tables = {module: one for module, one in self._tables.items() if one is not layer}
             self.model.set_submodule(name, self._plain.pop(name))
         super().release(prefix)
 
@@ -99,19 +96,15 @@ class CodedSkeleton(Skeleton):
             raise ModelError("a quantized matrix has the wrong shape", value=list(decoded.shape), limit=info.name)
         bits = self.codes.reader.bits(module)
         if info.is_embedding:
-            table = self._tables[module] = quant_embedding(decoded, bits, self.target)
-            return table
+            return quant_embedding(decoded, bits, self.target)
         bias = self.read(f"{info.name}.bias") if getattr(old, "bias", None) is not None else None
         inputs = self.inputs.get(info.name)
         try:
-            layer = quant_linear(decoded, bits, bias, inputs, self.target)
+            return quant_linear(decoded, bits, bias, inputs, self.target)
         except NoKernel:
             if inputs is None:
                 raise
-            layer = quant_linear(decoded, bits, bias, None, self.target)
-        if module in self._tables:
-            self._tables[module].share(layer)
-        return layer
+            return quant_linear(decoded, bits, bias, None, self.target)
 
 
 def _under(name: str, prefix: str) -> bool:

@@ -92,7 +92,8 @@ def path_of(kind: str, rows: int) -> str:
 def pick_weight_only(m: int, weight: Weight) -> Pick:
     """For linear_weight_only with x [m, K]."""
     kind, why = pick_layout(weight)
-    return Pick(path_of(kind, m), f"{_bound(kind, m)}; {why}")
+    told = kind == "planes" or m <= FEW_ROWS[kind]  # why torch's kernel, or why not
+    return Pick(path_of(kind, m), f"{_bound(kind, m)}; {why}" if told else _bound(kind, m))
 
 
 def pick_eight_bit(operator: str, m: int) -> Pick:
