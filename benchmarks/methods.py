@@ -12,18 +12,13 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from method_rows import ROWS
 from method_speed import report
-from rows import LARGE, MISSING, SMALL, Row, Store, measure_run, write_below
-
-from quantrecipe.errors import QuantRecipeError
+from rows import LARGE, MISSING, SMALL, Row, Store, carry_out, run_here, write_below
 
 HEAD = (
     "| recipe | perplexity | against the original | KL | agreement | bits a weight | CPU s | peak MB | read back by |"
@@ -33,24 +28,6 @@ HEAD = (
 def settled(model: str, name: str) -> Row:
     """The row of that name, in the setting that suits the model."""
     return Row(model, name, ROWS[name], SMALL if Path(model).name == "demo" else LARGE)
-
-
-def carry_out(row: Row, store: Store) -> str | None:
-    """Run one row in a process of its own; why not, where it cannot be."""
-    with tempfile.TemporaryDirectory(prefix="methods-") as place:
-        command = [sys.executable, __file__, str(store.folder), "--model", row.model, "--run", row.name]
-        process = subprocess.run(command, cwd=place, env=os.environ, capture_output=True, text=True, check=False)
-    return None if process.returncode == 0 else process.stderr.strip().rpartition("\n")[2]
-
-
-def run_here(row: Row, store: Store) -> int:
-    """What the process of a row does."""
-    try:
-        store.write(row, measure_run(row))
-    except QuantRecipeError as error:
-        print(error.line(), file=sys.stderr)
-        return 2
-    return 0
 
 
 def line(name: str, found: dict[str, Any] | None) -> str:
@@ -117,7 +94,7 @@ def main() -> None:
     for name in () if args.table else args.rows:
         row = settled(model, name)
         if "measures" not in (store.read(row) or {}) or (args.again and store.stale(row)):
-            refused = carry_out(row, store)
+            refused = carry_out(Path(__file__), row, store)
             print(f"{name}: {refused or 'done'}", file=sys.stderr, flush=True)
     show(args, Path(model).name, table(model, store))
 

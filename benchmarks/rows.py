@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -13,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import quantrecipe
+from quantrecipe.errors import QuantRecipeError
 from quantrecipe.recipe import Recipe
 
 #: Where a table shows what was not measured.
@@ -196,3 +200,21 @@ def measure_run(row: Row) -> dict[str, Any]:
         "peak_memory": stage["peak_memory"],
         "loader": found["verified"]["loader"],
     }
+
+
+def carry_out(script: Path, row: Row, store: Store) -> str | None:
+    """Run one row by ``script``, whose ``--run`` calls ``run_here``, in another process; why not, if it cannot be."""
+    with tempfile.TemporaryDirectory(prefix="rows-") as place:
+        command = [sys.executable, str(script.absolute()), str(store.folder), "--model", row.model, "--run", row.name]
+        process = subprocess.run(command, cwd=place, env=os.environ, capture_output=True, text=True, check=False)
+    return None if process.returncode == 0 else process.stderr.strip().rpartition("\n")[2]
+
+
+def run_here(row: Row, store: Store) -> int:
+    """What the process of a row does."""
+    try:
+        store.write(row, measure_run(row))
+    except QuantRecipeError as error:
+        print(error.line(), file=sys.stderr)
+        return 2
+    return 0

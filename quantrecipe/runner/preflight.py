@@ -126,8 +126,8 @@ def plan_needs(  # noqa: PLR0913, PLR0917 - what a run is decided by
 
 
 def _training_step(skeleton: Skeleton, length: int) -> Step:
-    parameters = sum(parameter.numel() for parameter in skeleton.model.parameters())
-    return Step(parameters, int(skeleton.model.config.get_text_config().vocab_size), length)
+    by_name = {skeleton.written_name(name): one.numel() for name, one in skeleton.model.named_parameters()}
+    return Step(sum(by_name.values()), int(skeleton.model.config.get_text_config().vocab_size), length)
 
 
 def position_limit(skeleton: Skeleton) -> int | None:
