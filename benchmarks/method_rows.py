@@ -110,3 +110,11 @@ TORCHAO: dict[str, dict[str, Any]] = {
     "torchao PT2E, static inputs": _group(INT8, _static(symmetric=False), backend="torchao", format="torchao"),
 }
 ROWS = {**METHODS, **TRANSFORMS, **INPUTS, **GRANULARITY, **TRAINING, **TORCHAO}
+#: What takes the place of a row on a model of which a step costs forty times the demo's: fewer steps.
+LARGE_ROWS: dict[str, dict[str, Any]] = {
+    "zq-local w4a16-g64": _method("w4a16-g64", "zq-local", steps=40),
+    "zq-global w4a16-g64": _method("w4a16-g64", "zq-global", steps=40),
+    "zq-global w4a8-g64": _method("w4a8-g64", "zq-global", steps=40),
+    "qlora on nf4, adapter kept": _trained("nf4-dq", "bitsandbytes", name="qlora", rank=8, steps=20),
+    "qlora on nf4, merged": _trained("nf4-dq", "bitsandbytes", name="qlora", rank=8, adapter="merged", steps=20),
+}

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from method_rows import ROWS
+from method_rows import LARGE_ROWS, ROWS
 from method_speed import report
 from rows import LARGE, MISSING, SMALL, Row, Store, carry_out, run_here, write_below
 
@@ -27,7 +27,9 @@ HEAD = (
 
 def settled(model: str, name: str) -> Row:
     """The row of that name, in the setting that suits the model."""
-    return Row(model, name, ROWS[name], SMALL if Path(model).name == "demo" else LARGE)
+    if Path(model).name == "demo":
+        return Row(model, name, ROWS[name], SMALL)
+    return Row(model, name, {**ROWS, **LARGE_ROWS}[name], LARGE)
 
 
 def quantizing(seconds: dict[str, float]) -> float:
