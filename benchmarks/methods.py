@@ -18,7 +18,7 @@ from typing import Any
 
 from method_rows import LARGE_ROWS, ROWS
 from method_speed import report
-from rows import LARGE, MISSING, SMALL, Row, Store, carry_out, run_here, write_below
+from rows import LARGE, MISSING, SMALL, Row, Store, carry_out, quantizing, run_here, write_below
 
 HEAD = (
     "| recipe | perplexity | against the original | KL | agreement | bits a weight | CPU s | peak MB | read back by |"
@@ -30,12 +30,6 @@ def settled(model: str, name: str) -> Row:
     if Path(model).name == "demo":
         return Row(model, name, ROWS[name], SMALL)
     return Row(model, name, {**ROWS, **LARGE_ROWS}[name], LARGE)
-
-
-def quantizing(seconds: dict[str, float]) -> float:
-    """CPU seconds between pre-flight and finish: other libraries name the stages there as they like."""
-    stages = list(seconds)
-    return sum(seconds[one] for one in stages[stages.index("preflight") + 1 : stages.index("finish")])
 
 
 def line(name: str, found: dict[str, Any] | None) -> str:

@@ -202,6 +202,12 @@ def measure_run(row: Row) -> dict[str, Any]:
     }
 
 
+def quantizing(seconds: dict[str, float]) -> float:
+    """CPU seconds between pre-flight and finish: other libraries name the stages there as they like."""
+    stages = list(seconds)
+    return sum(seconds[one] for one in stages[stages.index("preflight") + 1 : stages.index("finish")])
+
+
 def carry_out(script: Path, row: Row, store: Store) -> str | None:
     """Run one row by ``script``, whose ``--run`` calls ``run_here``, in another process; why not, if it cannot be."""
     with tempfile.TemporaryDirectory(prefix="rows-") as place:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rows import MISSING, Row, Setting, Store, carry_out, group, run_here, write_below
+from rows import MISSING, Row, Setting, Store, carry_out, group, quantizing, run_here, write_below
 
 from quantrecipe.runner.intervals import mean_interval
 
@@ -117,7 +117,7 @@ def lines(model: str, store: Store) -> Iterator[str]:
             f"{measures['quantized_perplexity']:.3f}",
             change(found, found if beside == name else read[beside]),
             f"{measures['kl']['value']:.4f}",
-            f"{found['cpu_seconds']['quantize'] + found['cpu_seconds'].get('train', 0):.0f}",
+            f"{quantizing(found['cpu_seconds']):.0f}",
             f"{found['peak_memory'] / 1e6:.0f}",
             f"{foreseen(row) / 1e6:.0f}",
         )
