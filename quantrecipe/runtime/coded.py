@@ -66,8 +66,12 @@ class CodedSkeleton(Skeleton):
         )
 
     def rows(self) -> Counter[Taken]:
-        """How many layers take which path."""
-        return Counter(self.taken.values())
+        """How many layers take which path; one that was not needed, as after a stop, is brought in to be asked."""
+        for info, module in self._quantized:
+            if info.name not in self.taken:
+                self._put(info, module)
+                self.release(info.name)
+        return Counter(self.taken[info.name] for info, _ in self._quantized)
 
     def _give_back(self, codes: int) -> None:
         """Now and then: it takes milliseconds, as long as a small layer."""

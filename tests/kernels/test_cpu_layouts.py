@@ -53,15 +53,15 @@ def test_tiles_for_any_number_of_rows(group: int, zeros: str) -> None:
 
 
 @needs_tiles
-def test_zero_points_keep_more_than_16_bits_of_precision() -> None:
-    """Equal inputs add up what every group's shift lacks: bf16 shifts alone would be off by 2^-9."""
-    case = case_of(64, 4096, 4, 32, BRAIN, "any")
-    case.scales, case.zeros = case.scales[:1].expand(64, -1), torch.full_like(case.scales, 14.0625)
+def test_what_the_shifts_lack_is_added() -> None:
+    """Shifts (8 - 7.4375) 85 / 256 lack 2^-12 in bf16: over 4096 inputs of 1 every result would be 1 too low."""
+    case = case_of(1024, 4096, 4, 32, BRAIN, "any")
+    case.scales, case.zeros = torch.full_like(case.scales, 85 / 256), torch.full_like(case.scales, 7.4375)
     x = torch.ones(1, 4096).bfloat16()
     with poisoned():
-        found = OPS.linear_weight_only(x, *repacked(case, 32), None, 4, 32, 64)
+        found = OPS.linear_weight_only(x, *repacked(case, 32), None, 4, 32, 1024)
     wanted = oracles.weight_only(x, case, None)
-    assert float(((found.double() - wanted).abs() / wanted.abs()).mean()) < 2**-9
+    assert abs(float((found.double() - wanted).mean())) < 0.1
 
 
 @pytest.mark.parametrize(("n", "k"), [(48, 80), (64, 576), (16, 16)])
