@@ -11,7 +11,6 @@ and otherwise the text cannot tell. Intervals are not corrected for their number
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from pathlib import Path
 
 import torch
 from claims import CLAIMS, MOST_BYTES, NONE, ROWS, TIE, Claim, Test
-from rows import LARGE, MISSING, SMALL, Row, Setting, Store, measure_losses, write_below
+from rows import LARGE, MISSING, SMALL, Row, Setting, Store, measure_losses, percent, write_below
 
 from quantrecipe.errors import QuantRecipeError
 from quantrecipe.modeling.skeleton import local_path
@@ -43,12 +42,6 @@ def judged(found: Interval, bound: str) -> str:
     else:
         holds, fails = found.low > -TIE and found.high < TIE, found.low > TIE or found.high < -TIE
     return "held" if holds else "did not hold" if fails else "cannot tell"
-
-
-def percent(found: Interval) -> str:
-    """Nats as a relative change of perplexity, with its interval."""
-    low, high = (math.nan if x is None else math.expm1(x) for x in (found.low, found.high))
-    return f"{math.expm1(found.value):+.2%} ({low:+.2%} … {high:+.2%})"
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
 from method_rows import LARGE_ROWS, ROWS
 from method_speed import report
-from rows import LARGE, MISSING, SMALL, Row, Store, carry_out, quantizing, run_here, write_below
+from rows import LARGE, MISSING, SMALL, Row, Store, carry_out_missing, quantizing, run_here, write_below
 
 HEAD = (
     "| recipe | perplexity | against the original | KL | agreement | bits a weight | CPU s | peak MB | read back by |"
@@ -93,11 +92,8 @@ def main() -> None:
     model = args.model if args.model == "demo" else str(Path(args.model).absolute())
     if args.run:
         raise SystemExit(run_here(settled(model, args.run), store))
-    for name in () if args.table else args.rows:
-        row = settled(model, name)
-        if "measures" not in (store.read(row) or {}) or (args.again and store.stale(row)):
-            refused = carry_out(Path(__file__), row, store)
-            print(f"{name}: {refused or 'done'}", file=sys.stderr, flush=True)
+    if not args.table:
+        carry_out_missing(Path(__file__), (settled(model, name) for name in args.rows), store, args.again)
     show(args, Path(model).name, table(model, store))
 
 

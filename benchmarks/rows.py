@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any
 import quantrecipe
 from quantrecipe.errors import QuantRecipeError
 from quantrecipe.recipe import Recipe
+from quantrecipe.runner.intervals import Interval
 
 #: Where a table shows what was not measured.
 MISSING = "–"
@@ -26,6 +29,12 @@ MISSING = "–"
 def group(scheme: str, method: str = "rtn", **more: Any) -> dict[str, Any]:
     """The quantization of a recipe with one group."""
     return {"config_groups": {"main": {"scheme": scheme, "method": method}}, **more}
+
+
+def percent(found: Interval) -> str:
+    """Nats as a relative change of perplexity, with its interval."""
+    low, high = (math.nan if x is None else math.expm1(x) for x in (found.low, found.high))
+    return f"{math.expm1(found.value):+.2%} ({low:+.2%} … {high:+.2%})"
 
 
 def write_below(file: Path, mark: str, text: str) -> None:
@@ -214,6 +223,14 @@ def carry_out(script: Path, row: Row, store: Store) -> str | None:
         command = [sys.executable, str(script.absolute()), str(store.folder), "--model", row.model, "--run", row.name]
         process = subprocess.run(command, cwd=place, env=os.environ, capture_output=True, text=True, check=False)
     return None if process.returncode == 0 else process.stderr.strip().rpartition("\n")[2]
+
+
+def carry_out_missing(script: Path, rows: Iterable[Row], store: Store, again: bool = False) -> None:
+    """Those that were not run whole yet. again: those too that other code than this ran."""
+    for row in rows:
+        if "measures" not in (store.read(row) or {}) or (again and store.stale(row)):
+            refused = carry_out(script, row, store)
+            print(f"{row.name}: {refused or 'done'}", file=sys.stderr, flush=True)
 
 
 def run_here(row: Row, store: Store) -> int:

@@ -10,14 +10,12 @@ row is kept in STORE when it is done. CPU seconds, since wall time depends on wh
 from __future__ import annotations
 
 import argparse
-import math
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rows import MISSING, Row, Setting, Store, carry_out, group, quantizing, run_here, write_below
+from rows import MISSING, Row, Setting, Store, carry_out_missing, group, percent, quantizing, run_here, write_below
 
 from quantrecipe.runner.intervals import mean_interval
 
@@ -96,9 +94,7 @@ def change(found: dict[str, Any], beside: dict[str, Any] | None) -> str:
     """Perplexity against the untrained scheme, paired by windows, with its 95 % interval."""
     if beside is None or beside is found:
         return "" if beside is found else MISSING
-    gained = mean_interval((np.array(found["quantized"]) - np.array(beside["quantized"])).tolist())
-    low, high = (math.nan if x is None else math.expm1(x) for x in (gained.low, gained.high))
-    return f"{math.expm1(gained.value):+.2%} ({low:+.2%} … {high:+.2%})"
+    return percent(mean_interval((np.array(found["quantized"]) - np.array(beside["quantized"])).tolist()))
 
 
 def lines(model: str, store: Store) -> Iterator[str]:
@@ -141,10 +137,8 @@ def main() -> None:
     if args.run:
         raise SystemExit(run_here(rows[args.run][0], store))
     order = sorted(args.rows or rows, key=lambda name: "fp16" in name)
-    for name in () if args.table else order:
-        if store.read(rows[name][0]) is None:
-            refused = carry_out(Path(__file__), rows[name][0], store)
-            print(f"{name}: {refused or 'done'}", file=sys.stderr, flush=True)
+    if not args.table:
+        carry_out_missing(Path(__file__), (rows[name][0] for name in order), store)
     text = "\n".join(lines(model, store))
     print(text)
     if args.docs:

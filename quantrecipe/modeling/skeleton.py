@@ -131,6 +131,10 @@ class Skeleton:
             raise ModelError("tensor missing from the checkpoint", value=parameter, limit=str(self.folder.path))
         return self._names.stored(parameter)
 
+    def stored_module(self, name: str) -> str:
+        """A layer's name in the files."""
+        return self.stored_name(f"{name}.weight").removesuffix(".weight")
+
     def written_name(self, parameter: str) -> str:
         """The name to write it under: as stored, or its own where it was stored as a part of another tensor."""
         return parameter if parameter in self._names.parts else self.stored_name(parameter)

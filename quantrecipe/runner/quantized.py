@@ -40,7 +40,7 @@ def open_dequantized(
     skeleton = Skeleton(folder, trust_remote_code)
     for info in skeleton.linears():
         if info.kind == "Conv1D":
-            folder.transposed.add(skeleton.stored_name(f"{info.name}.weight").removesuffix(".weight"))
+            folder.transposed.add(skeleton.stored_module(info.name))
     return folder, skeleton
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from quantrecipe.modeling.skeleton import Skeleton
 from quantrecipe.runner.scorers import TOKENS_A_BATCH, Loaded, Scorer, Streamed
 
 if TYPE_CHECKING:
@@ -49,8 +48,10 @@ class Served:
 
     def rows(self, quantized: Scorer) -> list[dict[str, Any]]:
         """How the quantized side was computed, and why, as results.json holds it; layers None = all."""
+        from quantrecipe.runtime.coded import paths_of
+
         codes = self._codes()
-        whole = [] if codes is None else paths_of(codes.skeleton)
+        whole = [] if codes is None else codes.to_json()
         losses = paths_of(quantized.skeleton) if isinstance(quantized, Streamed) else []
         rows = [STREAMED if isinstance(quantized, Streamed) else LOADED]
         if whole == losses:
@@ -61,11 +62,3 @@ class Served:
     def close(self) -> None:
         """Give the memory back."""
         self._found = None
-
-
-def paths_of(skeleton: Skeleton) -> list[dict[str, Any]]:
-    """How many quantized layers took which path, once they were in memory."""
-    from quantrecipe.runtime.coded import CodedSkeleton
-    from quantrecipe.runtime.explain import as_rows
-
-    return as_rows(skeleton.rows()) if isinstance(skeleton, CodedSkeleton) else []

@@ -49,8 +49,6 @@ def serve(folder: Path, how: Service | None = None) -> Loaded:
     """The model in ``folder``, quantized or not, all its weights in memory. Raises ModelError."""
     how = how or Service()
     skeleton, dtype, rounded = _opened(folder, how)
-    if isinstance(skeleton, CodedSkeleton):
-        _round_inputs(skeleton, rounded)
     found = load_whole(skeleton, dtype, how.device)
     if isinstance(skeleton, CodedSkeleton) and rounded.kv_cache is not None:
         keep_rounded(skeleton.model, cache_rounding(skeleton.codes, skeleton, rounded.kv_cache))
@@ -63,18 +61,19 @@ def stream(folder: Path, how: Service | None = None) -> Streamed:
     how = how or Service()
     skeleton, dtype, rounded = _opened(folder, how)
     if isinstance(skeleton, CodedSkeleton):
-        _round_inputs(skeleton, rounded)
         round_activations(skeleton.codes, skeleton, Rounded({}, rounded.kv_cache))
     return Streamed(skeleton, how.device, dtype)
 
 
 def _opened(folder: Path, how: Service) -> tuple[Skeleton, torch.dtype, Rounded]:
-    """The architecture with its adapter, what it computes in, and what it rounds."""
+    """The architecture with its adapter, rounding its inputs; what it computes in, and all that is to be rounded."""
     skeleton, dtype = open_skeleton(folder, how.device, how.dtype, how.trust_remote_code)
     attach_adapter(skeleton.model, folder)
-    if how.rounded is not None or not isinstance(skeleton, CodedSkeleton):
+    if not isinstance(skeleton, CodedSkeleton):
         return skeleton, dtype, how.rounded or Rounded()
-    return skeleton, dtype, stored_rounding(skeleton.codes, skeleton, how.note)
+    rounded = stored_rounding(skeleton.codes, skeleton, how.note) if how.rounded is None else how.rounded
+    _round_inputs(skeleton, rounded)
+    return skeleton, dtype, rounded
 
 
 def _round_inputs(skeleton: CodedSkeleton, rounded: Rounded) -> None:

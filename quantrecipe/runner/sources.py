@@ -94,12 +94,12 @@ class Reader:
 
     def quantized(self) -> list[str]:
         """Names of the model's modules that are stored as codes."""
-        names = {info.name: self._skeleton.stored_name(f"{info.name}.weight") for info in self._skeleton.linears()}
-        return [name for name, stored in names.items() if stored.removesuffix(".weight") in self._folder.modules]
+        names = [info.name for info in self._skeleton.linears()]
+        return [name for name in names if self._skeleton.stored_module(name) in self._folder.modules]
 
     def weight(self, name: str) -> torch.Tensor | None:
         """The weight as a loader that computes in ``dtype`` has it."""
-        module = self._skeleton.stored_name(f"{name}.weight").removesuffix(".weight")
+        module = self._skeleton.stored_module(name)
         if module not in self._folder.modules:
             return None
         weight = self._folder.tensor(f"{module}.weight").to(self.dtype)

@@ -90,6 +90,5 @@ def outlier_inputs(
     return {
         info.name: args
         for info in skeleton.linears()
-        if info.kind != "Other"
-        and f"{skeleton.stored_name(f'{info.name}.weight').removesuffix('.weight')}.SCB" in stored.stored
+        if info.kind != "Other" and f"{skeleton.stored_module(info.name)}.SCB" in stored.stored
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from quantrecipe.modeling.dequantized import DequantizedFolder
 from quantrecipe.modeling.heap import give_back
 from quantrecipe.modeling.skeleton import LinearInfo, Skeleton
 from quantrecipe.runtime.embedding import QuantEmbedding, quant_embedding
-from quantrecipe.runtime.explain import Taken, taken
+from quantrecipe.runtime.explain import Taken, as_rows, taken
 from quantrecipe.runtime.layers import Inputs, QuantLinear
 from quantrecipe.runtime.pack import NoKernel, Target, quant_linear
 
@@ -39,11 +40,9 @@ class CodedSkeleton(Skeleton):
         self._passed = 0
         split = {part for parts in self.fused.values() for part in parts}
         matrices = [one for one in self.linears() if one.kind != "Other" and f"{one.name}.weight" not in split]
-        self._quantized = [(one, module) for one in matrices if (module := self._module(one)) in folder.modules]
+        stored = [(one, self.stored_module(one.name)) for one in matrices]
+        self._quantized = [(one, module) for one, module in stored if module in folder.modules]
         folder.transposed |= {module for one, module in self._quantized if one.kind == "Conv1D"}
-
-    def _module(self, info: LinearInfo) -> str:
-        return self.stored_name(f"{info.name}.weight").removesuffix(".weight")
 
     def materialize(self, prefix: str, dtype: torch.dtype | None = None, device: str = "cpu") -> None:
         """As a skeleton's, in the target's dtype and on its device."""
@@ -109,6 +108,11 @@ class CodedSkeleton(Skeleton):
             if inputs is None:
                 raise
             return quant_linear(decoded, bits, bias, None, self.target)
+
+
+def paths_of(skeleton: Skeleton) -> list[dict[str, Any]]:
+    """A row a kind of quantized layer, most layers first; none where nothing is quantized."""
+    return as_rows(skeleton.rows()) if isinstance(skeleton, CodedSkeleton) else []
 
 
 def _under(name: str, prefix: str) -> bool:

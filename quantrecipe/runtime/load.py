@@ -14,8 +14,7 @@ from quantrecipe.modeling.formats import quantization_config
 from quantrecipe.modeling.heap import give_back
 from quantrecipe.modeling.skeleton import Skeleton
 from quantrecipe.modeling.stream import compute_dtype
-from quantrecipe.runtime.coded import CodedSkeleton
-from quantrecipe.runtime.explain import as_rows
+from quantrecipe.runtime.coded import CodedSkeleton, paths_of
 from quantrecipe.runtime.pack import Target
 
 
@@ -36,7 +35,7 @@ class Loaded:
 
     def to_json(self) -> list[dict[str, Any]]:
         """Plain data: one row a kind of quantized layer, most layers first."""
-        return as_rows(self.skeleton.rows()) if isinstance(self.skeleton, CodedSkeleton) else []
+        return paths_of(self.skeleton)
 
 
 def open_skeleton(

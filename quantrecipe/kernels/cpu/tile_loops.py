@@ -24,17 +24,10 @@ def shuffled(given: Array, out: Array) -> None:  # pragma: no cover - compiled
 
 
 @loop()
-def put_low(part: Array, scale: float, shift: float, out: Array) -> None:  # pragma: no cover - compiled
-    """Codes in the low nibbles of ``part``."""
+def put_nibbles(part: Array, by: int, scale: float, shift: float, out: Array) -> None:  # pragma: no cover - compiled
+    """Codes in the low (``by`` 0) or high (4) nibbles of ``part``."""
     for k in range(len(part)):
-        put(out, k, np.float32(np.uint8(part[k] & LOW)) * scale + shift)
-
-
-@loop()
-def put_high(part: Array, scale: float, shift: float, out: Array) -> None:  # pragma: no cover - compiled
-    """Codes in the high nibbles."""
-    for k in range(len(part)):
-        put(out, k, np.float32(np.uint8(part[k] >> FOUR)) * scale + shift)
+        put(out, k, np.float32(np.uint8(part[k] >> by) & LOW) * scale + shift)
 
 
 @loop()
@@ -73,12 +66,8 @@ def dequantize_tiles(
         for g in range(len(grid)):
             transposed(flat[g * half * size : (g + 1) * half * size], size, one, two, codes[g])
         for j in range(half):
-            n = 2 * half * t + j
-            for g in range(len(grid)):
-                part = codes[g, j * size : (j + 1) * size]
-                scale, shift = scale_and_shift(grid, rest, g, first + n)
-                put_low(part, scale, shift, out[n, g * size : (g + 1) * size])
-            for g in range(len(grid)):
-                part = codes[g, j * size : (j + 1) * size]
-                scale, shift = scale_and_shift(grid, rest, g, first + n + half)
-                put_high(part, scale, shift, out[n + half, g * size : (g + 1) * size])
+            for by, n in ((np.uint8(0), 2 * half * t + j), (FOUR, 2 * half * t + j + half)):
+                for g in range(len(grid)):
+                    part = codes[g, j * size : (j + 1) * size]
+                    scale, shift = scale_and_shift(grid, rest, g, first + n)
+                    put_nibbles(part, by, scale, shift, out[n, g * size : (g + 1) * size])

@@ -165,14 +165,3 @@ def _tiled(found: Range, m: int, n: int, k: int, device: Device) -> Pick:
     count = min(slots, tiles * steps)
     reason = f"{found.because}; {tiles} tiles of {steps} steps in {count} equal stripes"
     return Pick(found.kernel, tile, (count, 1), reason)
-
-
-def explain_weight_only(n: int, k: int, group_size: int, device: Device) -> list[str]:
-    """A line for each range of rows: what runs, and why."""
-    lines, first = [], 1
-    for one in WEIGHT_ONLY:
-        pick = pick_weight_only(first, n, k, group_size, device)
-        upto = f"{first} and more" if one.most_rows is None else f"{first} to {one.most_rows}"
-        lines.append(f"M = {upto}: {pick.kernel}, {pick.reason}")
-        first = (one.most_rows or 0) + 1
-    return lines

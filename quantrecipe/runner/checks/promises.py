@@ -40,9 +40,7 @@ def check_promises(
 
 def _stored_names(skeleton: Skeleton) -> dict[str, str]:
     """Module of the model -> its name in the files."""
-    return {
-        info.name: skeleton.stored_name(f"{info.name}.weight").removesuffix(".weight") for info in skeleton.linears()
-    }
+    return {info.name: skeleton.stored_module(info.name) for info in skeleton.linears()}
 
 
 def _wrong_shapes(skeleton: Skeleton, stored: ModelFolder, reader: Reader, names: dict[str, str]) -> Iterator[str]:

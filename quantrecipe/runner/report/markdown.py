@@ -29,16 +29,17 @@ def render(results: Mapping[str, Any], plot: str | None = None) -> str:
         "code": code,
     }
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    runtime = results.get("runtime", [])
     text = template.render(
         r=results,
         plot=plot,
         fence=_fence(f"{results['recipe']}{results['command']}"),
         comparison=comparison_rows(results),
         gates=gate_rows(results),
-        paths=path_lines(results.get("runtime", [])),
-        kernels=kernel_lines(results.get("runtime", [])),
-        counts=counts(results.get("runtime", [])),
-        reasons=reasons(results.get("runtime", [])),
+        paths=path_lines(runtime),
+        kernels=kernel_lines(runtime),
+        counts=counts(runtime),
+        reasons=reasons(runtime),
         worst=worst_layers(results["layers"]),
         sections=[(title, render_section(results)) for title, render_section in sorted(report_sections().items())],
     )
